@@ -1,0 +1,62 @@
+"""The transformation that forgets hand-written gradients."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+from jax.extend import core
+from jax.extend.core import primitives
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def autodiff(f: Callable[P, R]) -> Callable[P, R]:
+    """Return `f` with every `jax.custom_vjp` rule in it forgotten, at any depth.
+
+    The result computes what `f` computes, and JAX differentiates it by itself: the independent twin
+    that a hand-written gradient is held against. Like `jax.jit` it is a transformation of any
+    function, an op, a layer, a whole training loss or somebody else's model, and composes with
+    grad, jvp, vmap, jit and the rest. Rules made with `jax.custom_jvp` stay: they are how JAX
+    defines derivatives of its own (`jax.nn.relu`).
+
+    Args:
+        f: any function that JAX can trace; arguments that are no arrays are constants to it.
+
+    Returns:
+        A function with f's signature.
+
+    A gradient that `f` itself takes inside has used the rules already: hand over the function that
+    is to be differentiated, not its gradient.
+    """
+
+    @functools.wraps(f)
+    def forgetful(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Tracing without arguments leaves every argument as f's caller gave it: arrays and outer
+        # tracers are closed over, and strings, shapes and functions need no declaration as static.
+        jaxpr, out = jax.make_jaxpr(lambda: f(*args, **kwargs), return_shape=True)()
+        flat = core.jaxpr_as_fun(_forget(jaxpr))()
+        return jax.tree.unflatten(jax.tree.structure(out), flat)
+
+    return forgetful
+
+
+def _forget(node):
+    """Return `node`, a jaxpr or a parameter of an equation, without custom_vjp calls."""
+    if isinstance(node, core.ClosedJaxpr):
+        return node.replace(jaxpr=_forget(node.jaxpr))
+    if isinstance(node, core.Jaxpr):
+        return node.replace(eqns=[_forget_equation(equation) for equation in node.eqns])
+    if isinstance(node, tuple) and any(isinstance(n, core.ClosedJaxpr | core.Jaxpr) for n in node):
+        return tuple(_forget(n) for n in node)
+    return node
+
+
+def _forget_equation(equation):
+    params = {name: _forget(value) for name, value in equation.params.items()}
+    if equation.primitive is primitives.custom_vjp_call_p:
+        return equation.replace(
+            primitive=primitives.closed_call_p, params={"call_jaxpr": params["call_jaxpr"]}
+        )
+    return equation.replace(params=params)

@@ -1,0 +1,161 @@
+"""Every op with arguments to try it on: the table that `python -m jaxnets check` and the tests walk.
+
+A new op is checked, measured and mutated once it has its row here.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets import ops
+
+Shape = tuple[int, ...]
+
+
+class Entry(NamedTuple):
+    """One way to call one op.
+
+    Attributes:
+        op: the op's name in `jaxnets.ops`.
+        variant: what this call adds to the plain one, in a few words; empty for the plain one.
+        function: the call, a function of arrays.
+        sample: `sample(rng, shape, dtype)` draws its arguments, x having the given shape [..., C].
+    """
+
+    op: str
+    variant: str
+    function: Callable
+    sample: Callable[[np.random.Generator, Shape, jnp.dtype], tuple]
+
+    @property
+    def name(self) -> str:
+        """The op and the variant, as tables show them."""
+        return f"{self.op} ({self.variant})" if self.variant else self.op
+
+
+def _normal(rng, shape, dtype, mean=0.0, std=1.0):
+    return jnp.asarray(mean + std * rng.standard_normal(shape), dtype)
+
+
+def _x(rng, shape, dtype):
+    return (_normal(rng, shape, dtype),)
+
+
+def _x_and_number(rng, shape, dtype):
+    return _normal(rng, shape, dtype), jnp.asarray(rng.uniform(0.1, 1.5), dtype)
+
+
+def _x_and_key(rng, shape, dtype):
+    return _normal(rng, shape, dtype), jax.random.key(int(rng.integers(2**31)))
+
+
+def _x_and_weight(rng, shape, dtype, out=5):
+    return _normal(rng, shape, dtype), _normal(rng, (shape[-1], out), dtype)
+
+
+def _x_weight_and_bias(rng, shape, dtype):
+    x, weight = _x_and_weight(rng, shape, dtype)
+    return x, weight, _normal(rng, weight.shape[1:], dtype)
+
+
+def _x_and_scale(rng, shape, dtype):
+    # A mean and a spread of their own, so that no term of a norm's gradient is small.
+    return _normal(rng, shape, dtype, 0.7, 2.0), _normal(rng, shape[-1:], dtype, 1.0, 0.5)
+
+
+def _x_scale_and_bias(rng, shape, dtype):
+    return *_x_and_scale(rng, shape, dtype), _normal(rng, shape[-1:], dtype)
+
+
+def _classes(rng, shape):
+    return jnp.asarray(rng.integers(shape[-1], size=shape[:-1]), jnp.int32)
+
+
+def _distributions(rng, shape, dtype):
+    return jnp.asarray(rng.dirichlet(np.ones(shape[-1]), shape[:-1]), dtype)
+
+
+def _logits_and_classes(rng, shape, dtype):
+    return _normal(rng, shape, dtype, 0.0, 2.0), _classes(rng, shape)
+
+
+def _logits_and_distributions(rng, shape, dtype):
+    return _normal(rng, shape, dtype, 0.0, 2.0), _distributions(rng, shape, dtype)
+
+
+def _smoothing(dtype):
+    return jnp.asarray(0.1, dtype)
+
+
+def _probs(rng, shape, dtype):
+    # Away from 0, where the loss is infinite: gradients of 1 / p need no probability below 0.01.
+    logits = rng.uniform(-2.0, 2.0, shape)
+    return jnp.asarray(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), dtype)
+
+
+CATALOG: tuple[Entry, ...] = (
+    Entry("linear", "", ops.linear, _x_weight_and_bias),
+    Entry("linear", "no bias", ops.linear, _x_and_weight),
+    Entry("relu", "", ops.relu, _x),
+    Entry("leaky_relu", "", ops.leaky_relu, _x_and_number),
+    Entry("elu", "", ops.elu, _x_and_number),
+    Entry("gelu", "", lambda x: ops.gelu(x, approximate=False), _x),
+    Entry("gelu", "approximate", lambda x: ops.gelu(x, approximate=True), _x),
+    Entry("silu", "", ops.silu, _x),
+    Entry("tanh", "", ops.tanh, _x),
+    Entry("sigmoid", "", ops.sigmoid, _x),
+    Entry("softplus", "", ops.softplus, _x),
+    Entry("softmax", "", ops.softmax, _x),
+    Entry("softmax", "axis 0", lambda x: ops.softmax(x, axis=0), _x),
+    Entry("log_softmax", "", ops.log_softmax, _x),
+    Entry("log_softmax", "axis 0", lambda x: ops.log_softmax(x, axis=0), _x),
+    Entry(
+        "cross_entropy",
+        "",
+        ops.cross_entropy,
+        lambda rng, shape, dtype: (_probs(rng, shape, dtype), _classes(rng, shape)),
+    ),
+    Entry(
+        "cross_entropy",
+        "distributions",
+        ops.cross_entropy,
+        lambda rng, shape, dtype: (_probs(rng, shape, dtype), _distributions(rng, shape, dtype)),
+    ),
+    Entry("softmax_cross_entropy", "", ops.softmax_cross_entropy, _logits_and_classes),
+    Entry(
+        "softmax_cross_entropy",
+        "smoothing",
+        lambda z, labels, s: ops.softmax_cross_entropy(z, labels, label_smoothing=s),
+        lambda rng, shape, dtype: (*_logits_and_classes(rng, shape, dtype), _smoothing(dtype)),
+    ),
+    Entry(
+        "softmax_cross_entropy",
+        "distributions",
+        ops.softmax_cross_entropy,
+        _logits_and_distributions,
+    ),
+    Entry(
+        "softmax_cross_entropy",
+        "distributions, smoothing",
+        lambda z, labels, s: ops.softmax_cross_entropy(z, labels, label_smoothing=s),
+        lambda rng, shape, dtype: (
+            *_logits_and_distributions(rng, shape, dtype),
+            _smoothing(dtype),
+        ),
+    ),
+    Entry(
+        "l2_penalty",
+        "",
+        ops.l2_penalty,
+        lambda rng, shape, dtype: (
+            {"weight": _normal(rng, shape, dtype), "bias": _x(rng, shape[-1:], dtype)[0]},
+        ),
+    ),
+    Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
+    Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),
+    Entry("rms_norm", "", ops.rms_norm, _x_and_scale),
+    Entry("dropout", "", lambda x, key: ops.dropout(x, key, 0.3), _x_and_key),
+)

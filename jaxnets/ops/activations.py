@@ -1,0 +1,428 @@
+"""Elementwise activations y = h(x), whose gradient is dx = dy h'(x).
+
+Symbols: x, y and dy have one shape [...] and one dtype; half precision computes in float32. A rule
+saves one array of x's size: the output y where h' is a function of y (the next layer keeps y
+anyway, so that it costs no memory of its own), else the input x. At a kink the derivative is that
+of the branch on the left, so that relu is leaky_relu with a slope of 0 and both are Keras's,
+PyTorch's and the textbook's.
+
+Source of dx = dy h'(x): Goodfellow, Bengio and Courville, Deep Learning (2016), equation 6.53 for
+one component, whose Jacobian is diagonal here.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnets.ops.arguments import floating, floating_scalar, varying_together, widened
+
+
+# --- relu ----------------------------------------------------------------------------------------
+
+
+def relu(x: ArrayLike) -> jax.Array:
+    """Rectified linear unit, y = max(0, x).
+
+    Args:
+        x: [...], floating.
+
+    Returns:
+        [...], x's dtype. NaN stays NaN.
+
+    Raises:
+        TypeError: x is not floating.
+
+    At the kink x = 0 the derivative is 0.
+
+    Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010),
+    section 2.
+    """
+    return _relu(floating("x", x))
+
+
+# h'(x) = 1 for x > 0, else 0; and x > 0 exactly where y > 0.
+
+
+def _plain_relu(x):
+    # Not jnp.maximum, whose derivative at 0 is 0.5.
+    return jnp.where(x <= 0, jnp.zeros_like(x), x)
+
+
+_relu = jax.custom_vjp(_plain_relu)
+
+
+def _relu_fwd(x):
+    y = _plain_relu(x)
+    return y, y
+
+
+def _relu_bwd(y, dy):
+    return (jnp.where(y > 0, dy, jnp.zeros_like(dy)),)
+
+
+_relu.defvjp(_relu_fwd, _relu_bwd)
+
+
+# --- leaky relu ----------------------------------------------------------------------------------
+
+
+def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
+    """Leaky rectified linear unit, y = x for x > 0, else negative_slope x.
+
+    Args:
+        x: [...], floating.
+        negative_slope: scalar; it may be traced, and has its own gradient.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+        ValueError: negative_slope is not a scalar.
+
+    At the kink x = 0 the derivative is negative_slope.
+
+    Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models
+    (2013), equation 2; the gradient to the slope: He et al., Delving deep into rectifiers (2015),
+    equation 3.
+    """
+    x = floating("x", x)
+    slope = floating_scalar("negative_slope", negative_slope, x.dtype)
+    return _leaky_relu(*varying_together([x, slope]))
+
+
+# h'(x) = 1 for x > 0, else a; dL/da = sum of dy x over x <= 0. Neither can be read from y once
+# a <= 0, so x is kept.
+
+
+def _plain_leaky_relu(x, slope):
+    return jnp.where(x > 0, x, slope * x)
+
+
+_leaky_relu = jax.custom_vjp(_plain_leaky_relu)
+
+
+def _leaky_relu_fwd(x, slope):
+    return _plain_leaky_relu(x, slope), (x, slope)
+
+
+def _leaky_relu_bwd(res, dy):
+    x, slope = res
+    dx = jnp.where(x > 0, dy, slope * dy)
+    wide_dy, wide_x = widened(dy, x)
+    dslope = jnp.sum(jnp.where(x > 0, jnp.zeros_like(wide_x), wide_dy * wide_x))
+    return dx, dslope.astype(slope.dtype)
+
+
+_leaky_relu.defvjp(_leaky_relu_fwd, _leaky_relu_bwd)
+
+
+# --- elu -----------------------------------------------------------------------------------------
+
+
+def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
+    """Exponential linear unit, y = x for x > 0, else alpha (exp(x) - 1).
+
+    Args:
+        x: [...], floating.
+        alpha: scalar; it may be traced, and has its own gradient.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+        ValueError: alpha is not a scalar.
+
+    At x = 0 (a kink unless alpha is 1) the derivative is alpha.
+
+    Source: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by
+    exponential linear units (2016), equation 1.
+    """
+    x = floating("x", x)
+    return _elu(*varying_together([x, floating_scalar("alpha", alpha, x.dtype)]))
+
+
+# h'(x) = 1 for x > 0, else alpha e^x; dL/dalpha = sum of dy (e^x - 1) over x <= 0. From the output,
+# h' is y + alpha, which cancels for x far below 0, and e^x - 1 is y / alpha, which alpha = 0
+# forbids: x is kept.
+
+
+def _plain_elu(x, alpha):
+    # exp overflows where the other branch is taken, and its derivative, inf * 0, would be NaN.
+    left = jnp.where(x > 0, jnp.zeros_like(x), x)
+    wide_left, wide_alpha = widened(left, alpha)
+    return jnp.where(x > 0, x, (wide_alpha * jnp.expm1(wide_left)).astype(x.dtype))
+
+
+_elu = jax.custom_vjp(_plain_elu)
+
+
+def _elu_fwd(x, alpha):
+    return _plain_elu(x, alpha), (x, alpha)
+
+
+def _elu_bwd(res, dy):
+    x, alpha = res
+    wide_x, wide_alpha, wide_dy = widened(jnp.where(x > 0, jnp.zeros_like(x), x), alpha, dy)
+    dx = jnp.where(x > 0, dy, (wide_dy * wide_alpha * jnp.exp(wide_x)).astype(dy.dtype))
+    # expm1(0) = 0 leaves the right branch out of the sum.
+    dalpha = jnp.sum(wide_dy * jnp.expm1(wide_x))
+    return dx, dalpha.astype(alpha.dtype)
+
+
+_elu.defvjp(_elu_fwd, _elu_bwd)
+
+
+# --- gelu ----------------------------------------------------------------------------------------
+
+_SQRT_HALF = math.sqrt(0.5)
+_SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715
+
+
+def gelu(x: ArrayLike, *, approximate: bool = False) -> jax.Array:
+    """Gaussian error linear unit, y = x Phi(x), Phi the standard normal distribution function.
+
+    Args:
+        x: [...], floating.
+        approximate: replace Phi(x) by (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. The default
+            is the exact form, as in PyTorch and Keras (`jax.nn.gelu` approximates by default).
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+
+    Source: Hendrycks and Gimpel, Gaussian error linear units (2016), section 2.
+    """
+    x = floating("x", x)
+    return _gelu_tanh(x) if approximate else _gelu_exact(x)
+
+
+# Exact: h(x) = x Phi(x), so h'(x) = Phi(x) + x phi(x) with phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
+
+
+def _normal_cdf(x):
+    # erfc keeps the digits of the left tail, which 1 + erf(x) would lose.
+    return 0.5 * jax.lax.erfc(-x * _SQRT_HALF)
+
+
+def _plain_gelu_exact(x):
+    (wide,) = widened(x)
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+_gelu_exact = jax.custom_vjp(_plain_gelu_exact)
+
+
+def _gelu_exact_fwd(x):
+    return _plain_gelu_exact(x), x
+
+
+def _gelu_exact_bwd(x, dy):
+    wide, wide_dy = widened(x, dy)
+    density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
+    return ((wide_dy * (_normal_cdf(wide) + wide * density)).astype(dy.dtype),)
+
+
+_gelu_exact.defvjp(_gelu_exact_fwd, _gelu_exact_bwd)
+
+
+# Approximate: with u = c (x + k x^3), t = tanh(u) and du/dx = c (1 + 3 k x^2),
+# h(x) = x (1 + t) / 2, so h'(x) = (1 + t) / 2 + x (1 - t^2) / 2 du/dx.
+
+
+def _plain_gelu_tanh(x):
+    (wide,) = widened(x)
+    t = jnp.tanh(_SQRT_2_OVER_PI * (wide + _CUBIC * wide * wide * wide))
+    return (0.5 * wide * (1.0 + t)).astype(x.dtype)
+
+
+_gelu_tanh = jax.custom_vjp(_plain_gelu_tanh)
+
+
+def _gelu_tanh_fwd(x):
+    return _plain_gelu_tanh(x), x
+
+
+def _gelu_tanh_bwd(x, dy):
+    wide, wide_dy = widened(x, dy)
+    t = jnp.tanh(_SQRT_2_OVER_PI * (wide + _CUBIC * wide * wide * wide))
+    du = _SQRT_2_OVER_PI * (1.0 + 3.0 * _CUBIC * wide * wide)
+    derivative = 0.5 * (1.0 + t) + 0.5 * wide * (1.0 - t) * (1.0 + t) * du
+    return ((wide_dy * derivative).astype(dy.dtype),)
+
+
+_gelu_tanh.defvjp(_gelu_tanh_fwd, _gelu_tanh_bwd)
+
+
+# --- silu ----------------------------------------------------------------------------------------
+
+
+def silu(x: ArrayLike) -> jax.Array:
+    """Sigmoid linear unit (swish), y = x sigma(x) with sigma(x) = 1 / (1 + exp(-x)).
+
+    Args:
+        x: [...], floating.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+
+    Source: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning (2018), equations 3 and 5.
+    """
+    return _silu(floating("x", x))
+
+
+# h'(x) = sigma(x) + x sigma(x) (1 - sigma(x)), and 1 - sigma(x) = sigma(-x) without cancelling.
+
+
+def _plain_silu(x):
+    (wide,) = widened(x)
+    return (wide * jax.lax.logistic(wide)).astype(x.dtype)
+
+
+_silu = jax.custom_vjp(_plain_silu)
+
+
+def _silu_fwd(x):
+    return _plain_silu(x), x
+
+
+def _silu_bwd(x, dy):
+    wide, wide_dy = widened(x, dy)
+    derivative = jax.lax.logistic(wide) * (1.0 + wide * jax.lax.logistic(-wide))
+    return ((wide_dy * derivative).astype(dy.dtype),)
+
+
+_silu.defvjp(_silu_fwd, _silu_bwd)
+
+
+# --- tanh ----------------------------------------------------------------------------------------
+
+
+def tanh(x: ArrayLike) -> jax.Array:
+    """Hyperbolic tangent.
+
+    Args:
+        x: [...], floating.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+
+    Source: LeCun, Bottou, Orr and Muller, Efficient backprop (1998), section 4.4.
+    """
+    return _tanh(floating("x", x))
+
+
+# h'(x) = 1 - tanh(x)^2 = (1 - y)(1 + y), the product because the difference cancels near |y| = 1.
+
+
+_tanh = jax.custom_vjp(jnp.tanh)
+
+
+def _tanh_fwd(x):
+    y = jnp.tanh(x)
+    return y, y
+
+
+def _tanh_bwd(y, dy):
+    wide_y, wide_dy = widened(y, dy)
+    return ((wide_dy * (1.0 - wide_y) * (1.0 + wide_y)).astype(dy.dtype),)
+
+
+_tanh.defvjp(_tanh_fwd, _tanh_bwd)
+
+
+# --- sigmoid -------------------------------------------------------------------------------------
+
+
+def sigmoid(x: ArrayLike) -> jax.Array:
+    """Logistic sigmoid, y = 1 / (1 + exp(-x)).
+
+    Args:
+        x: [...], floating.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), equations 4.59 and 4.88.
+    """
+    return _sigmoid(floating("x", x))
+
+
+# h'(x) = y (1 - y).
+
+
+_sigmoid = jax.custom_vjp(jax.lax.logistic)
+
+
+def _sigmoid_fwd(x):
+    y = jax.lax.logistic(x)
+    return y, y
+
+
+def _sigmoid_bwd(y, dy):
+    wide_y, wide_dy = widened(y, dy)
+    return ((wide_dy * wide_y * (1.0 - wide_y)).astype(dy.dtype),)
+
+
+_sigmoid.defvjp(_sigmoid_fwd, _sigmoid_bwd)
+
+
+# --- softplus ------------------------------------------------------------------------------------
+
+
+def softplus(x: ArrayLike) -> jax.Array:
+    """Softplus, y = log(1 + exp(x)).
+
+    Args:
+        x: [...], floating.
+
+    Returns:
+        [...], x's dtype.
+
+    Raises:
+        TypeError: x is not floating.
+
+    Source: Dugas et al., Incorporating second-order functional knowledge for better option pricing
+    (2001), section 3.
+    """
+    return _softplus(floating("x", x))
+
+
+# h'(x) = sigma(x) = 1 - 1 / (1 + e^x) = 1 - e^(-y), exact to the last digits as -expm1(-y).
+
+
+def _plain_softplus(x):
+    (wide,) = widened(x)
+    return jnp.logaddexp(wide, 0.0).astype(x.dtype)
+
+
+_softplus = jax.custom_vjp(_plain_softplus)
+
+
+def _softplus_fwd(x):
+    y = _plain_softplus(x)
+    return y, y
+
+
+def _softplus_bwd(y, dy):
+    wide_y, wide_dy = widened(y, dy)
+    return ((-wide_dy * jnp.expm1(-wide_y)).astype(dy.dtype),)
+
+
+_softplus.defvjp(_softplus_fwd, _softplus_bwd)

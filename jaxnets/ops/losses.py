@@ -1,0 +1,327 @@
+"""Cross-entropy, of probabilities and of logits, and the L2 penalty.
+
+Symbols: C classes on the last axis; logits z and probabilities p [..., C]; labels are classes
+(integers [...]) or distributions t (floating [..., C]), and a class y is the distribution
+t_c = [c = y]; the loss l [...] is in nats, one per example, and dl its cotangent: none of the rules
+takes a mean, so that any weighting of the examples is the caller's.
+"""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnets.ops.arguments import (
+    accumulation_dtype,
+    concrete,
+    floating,
+    floating_scalar,
+    varying_together,
+    widened,
+)
+
+
+def cross_entropy(probs: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of probabilities, l = -sum_c t_c log p_c.
+
+    Args:
+        probs: [..., C], floating, in [0, 1]; usually the output of `softmax`. For training use
+            `softmax_cross_entropy`, which stays finite where a probability underflows to 0.
+        labels: classes, integer [...], each in [0, C); or distributions, floating [..., C].
+
+    Returns:
+        [...], nats per example, the dtype of probs. A class of probability 0 costs inf if its label
+        is positive and nothing if it is 0 (0 log 0 = 0), and its gradient likewise is -inf or 0.
+
+    Raises:
+        TypeError: probs is not floating, or labels is neither integer nor floating.
+        ValueError: the shapes do not fit, or a concrete class lies outside [0, C).
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.108.
+    """
+    probs, labels = _checked("cross_entropy", "probs", probs, labels)
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return _class_cross_entropy(*varying_together([probs, labels]))
+    return _distribution_cross_entropy(*varying_together([probs, labels]))
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, label_smoothing: ArrayLike = 0.0
+) -> jax.Array:
+    """Cross-entropy of the softmax of logits, l = -sum_c t_c log softmax(z)_c, in one piece.
+
+    Args:
+        logits: [..., C], floating; -inf is a class of probability 0.
+        labels: classes, integer [...], each in [0, C); or distributions, floating [..., C].
+        label_smoothing: scalar s in [0, 1]; the label is (1 - s) t + s / C. It may be traced, and
+            has its own gradient.
+
+    Returns:
+        [...], nats per example, the dtype of logits. Finite for any finite logits.
+
+    Raises:
+        TypeError: logits is not floating, or labels is neither integer nor floating.
+        ValueError: the shapes do not fit, a concrete class lies outside [0, C), or a concrete
+            label_smoothing outside [0, 1].
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), equations 4.108 and 4.109;
+    smoothing: Szegedy et al., Rethinking the Inception architecture (2016), section 7.
+    """
+    logits, labels = _checked("softmax_cross_entropy", "logits", logits, labels)
+    smoothing = None
+    if not (isinstance(label_smoothing, numbers.Real) and label_smoothing == 0):
+        wide = accumulation_dtype(logits.dtype)
+        smoothing = floating_scalar("label_smoothing", label_smoothing, wide)
+        known = concrete(label_smoothing)
+        if known is not None and not 0 <= known <= 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
+    classes = jnp.issubdtype(labels.dtype, jnp.integer)
+    op = _class_softmax_cross_entropy if classes else _distribution_softmax_cross_entropy
+    if smoothing is None:
+        return op(*varying_together([logits, labels]), None)
+    return op(*varying_together([logits, labels, smoothing]))
+
+
+def _checked(op, name, scores, labels):
+    classes, scores, labels = concrete(labels), floating(name, scores), jnp.asarray(labels)
+    if scores.ndim < 1 or scores.shape[-1] == 0:
+        raise ValueError(f"{op}: {name} must be [..., classes]; got shape {list(scores.shape)}")
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        if labels.shape != scores.shape[:-1]:
+            raise ValueError(
+                f"{op}: integer labels must be {name}'s shape less its last axis, "
+                f"{list(scores.shape[:-1])}; got {list(labels.shape)}"
+            )
+        if classes is not None and ((classes < 0) | (classes >= scores.shape[-1])).any():
+            raise ValueError(
+                f"{op}: labels must lie in [0, {scores.shape[-1]}); "
+                f"got {classes.min()} to {classes.max()}"
+            )
+    elif jnp.issubdtype(labels.dtype, jnp.floating):
+        if labels.shape != scores.shape:
+            raise ValueError(
+                f"{op}: labels that are distributions must have {name}'s shape "
+                f"{list(scores.shape)}; got {list(labels.shape)}"
+            )
+    else:
+        raise TypeError(
+            f"{op}: labels must be integer classes or floating distributions; got {labels.dtype}"
+        )
+    return scores, labels
+
+
+def _is_label(labels, scores):
+    """[..., C], whether c is the label. A comparison, because a gather neither fuses nor shards."""
+    return labels[..., None] == jax.lax.broadcasted_iota(
+        labels.dtype, scores.shape, scores.ndim - 1
+    )
+
+
+# --- cross-entropy of probabilities --------------------------------------------------------------
+#
+# dl/dp_c = -t_c / p_c and dl/dt_c = -log p_c. For classes the sum has one term, l = -log p_y.
+
+
+def _plain_class_cross_entropy(probs, labels):
+    label_probs = jnp.sum(jnp.where(_is_label(labels, probs), probs, jnp.zeros_like(probs)), -1)
+    return -jnp.log(label_probs)
+
+
+_class_cross_entropy = jax.custom_vjp(_plain_class_cross_entropy)
+
+
+def _class_cross_entropy_fwd(probs, labels):
+    return _plain_class_cross_entropy(probs, labels), (probs, labels)
+
+
+def _class_cross_entropy_bwd(res, dl):
+    probs, labels = res
+    dprobs = jnp.where(_is_label(labels, probs), -dl[..., None] / probs, jnp.zeros_like(probs))
+    return dprobs, None
+
+
+_class_cross_entropy.defvjp(_class_cross_entropy_fwd, _class_cross_entropy_bwd)
+
+
+def _plain_distribution_cross_entropy(probs, labels):
+    wide = accumulation_dtype(probs.dtype, labels.dtype)
+    impossible = (probs == 0) & (labels == 0)
+    log_probs = jnp.log(jnp.where(impossible, jnp.ones_like(probs), probs).astype(wide))
+    return -jnp.sum(labels.astype(wide) * log_probs, -1).astype(probs.dtype)
+
+
+_distribution_cross_entropy = jax.custom_vjp(_plain_distribution_cross_entropy)
+
+
+def _distribution_cross_entropy_fwd(probs, labels):
+    return _plain_distribution_cross_entropy(probs, labels), (probs, labels)
+
+
+def _distribution_cross_entropy_bwd(res, dl):
+    probs, labels = res
+    wide = accumulation_dtype(probs.dtype, labels.dtype)
+    impossible = (probs == 0) & (labels == 0)
+    safe_probs = jnp.where(impossible, jnp.ones_like(probs), probs).astype(wide)
+    dl = dl.astype(wide)[..., None]
+    dprobs = -dl * labels.astype(wide) / safe_probs
+    dlabels = -dl * jnp.log(safe_probs)
+    return dprobs.astype(probs.dtype), dlabels.astype(labels.dtype)
+
+
+_distribution_cross_entropy.defvjp(_distribution_cross_entropy_fwd, _distribution_cross_entropy_bwd)
+
+
+# --- softmax and cross-entropy in one ------------------------------------------------------------
+#
+# With log p_c = z_c - log sum_k exp(z_k) and smoothed labels q_c = (1 - s) t_c + s / C,
+# l = -sum_c q_c log p_c. From d log p_c / dz_k = [c = k] - p_k:
+#
+#   dl/dz_k = -sum_c q_c ([c = k] - p_k) = p_k sum_c q_c - q_k        (p - q where q sums to 1)
+#   dl/dt_c = -(1 - s) log p_c
+#   dl/ds   = sum_c (t_c - 1 / C) log p_c
+#
+# The softmax's Jacobian and the logarithm's 1 / p_c have cancelled: nothing is left to divide by.
+
+
+def _log_probs(logits, dtype):
+    wide = logits.astype(dtype)
+    # A constant shift as in softmax.py; a row of -inf stays -inf, and gives NaN.
+    shifted = wide - jax.lax.stop_gradient(jnp.max(wide, -1, keepdims=True))
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), -1, keepdims=True))
+
+
+def _smoothed(labels, smoothing):
+    if smoothing is None:
+        return labels
+    return (1.0 - smoothing) * labels + smoothing / labels.shape[-1]
+
+
+def _expectation(weights, log_probs):
+    """sum_c weights_c log p_c, where a weight of 0 and a probability of 0 make 0."""
+    impossible = (weights == 0) & jnp.isneginf(log_probs)
+    return jnp.sum(weights * jnp.where(impossible, jnp.zeros_like(log_probs), log_probs), -1)
+
+
+def _plain_class_softmax_cross_entropy(logits, labels, smoothing):
+    log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
+    one_hot = _is_label(labels, logits).astype(log_probs.dtype)
+    return -_expectation(_smoothed(one_hot, smoothing), log_probs).astype(logits.dtype)
+
+
+_class_softmax_cross_entropy = jax.custom_vjp(_plain_class_softmax_cross_entropy)
+
+
+def _class_softmax_cross_entropy_fwd(logits, labels, smoothing):
+    # p - q is all that the backward needs, and it is one array of the logits' size and dtype.
+    log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
+    one_hot = _is_label(labels, logits).astype(log_probs.dtype)
+    q = _smoothed(one_hot, smoothing)
+    difference = (jnp.exp(log_probs) - q).astype(logits.dtype)
+    loss = -_expectation(q, log_probs).astype(logits.dtype)
+    if smoothing is None:
+        return loss, (difference, None)
+    return loss, (difference, _expectation(one_hot - 1.0 / logits.shape[-1], log_probs))
+
+
+def _class_softmax_cross_entropy_bwd(res, dl):
+    difference, loss_slope = res
+    wide_difference, wide_dl = widened(difference, dl)
+    dlogits = (wide_dl[..., None] * wide_difference).astype(dl.dtype)
+    dsmoothing = None if loss_slope is None else jnp.sum(wide_dl * loss_slope)
+    return dlogits, None, dsmoothing
+
+
+_class_softmax_cross_entropy.defvjp(
+    _class_softmax_cross_entropy_fwd, _class_softmax_cross_entropy_bwd
+)
+
+
+def _plain_distribution_softmax_cross_entropy(logits, labels, smoothing):
+    return _distribution_loss(logits, labels, smoothing)[0]
+
+
+def _distribution_loss(logits, labels, smoothing):
+    wide = accumulation_dtype(logits.dtype, labels.dtype)
+    log_probs = _log_probs(logits, wide)
+    q = _smoothed(labels.astype(wide), smoothing)
+    return -_expectation(q, log_probs).astype(logits.dtype), log_probs
+
+
+_distribution_softmax_cross_entropy = jax.custom_vjp(_plain_distribution_softmax_cross_entropy)
+
+
+def _distribution_softmax_cross_entropy_fwd(logits, labels, smoothing):
+    loss, log_probs = _distribution_loss(logits, labels, smoothing)
+    return loss, (log_probs.astype(logits.dtype), labels, smoothing)
+
+
+def _distribution_softmax_cross_entropy_bwd(res, dl):
+    log_probs, labels, smoothing = res
+    dtype = log_probs.dtype
+    wide = accumulation_dtype(dtype, labels.dtype)
+    log_probs, t, wide_dl = log_probs.astype(wide), labels.astype(wide), dl.astype(wide)[..., None]
+    q = _smoothed(t, smoothing)
+    dlogits = wide_dl * (jnp.exp(log_probs) * jnp.sum(q, -1, keepdims=True) - q)
+    kept = 1.0 if smoothing is None else 1.0 - smoothing
+    # As in the forward, a label of 0 on a class of probability 0 takes no part.
+    impossible = (q == 0) & jnp.isneginf(log_probs)
+    log_probs = jnp.where(impossible, jnp.zeros_like(log_probs), log_probs)
+    dlabels = -wide_dl * kept * log_probs
+    dsmoothing = None
+    if smoothing is not None:
+        slope = jnp.sum((t - 1.0 / t.shape[-1]) * log_probs, -1, keepdims=True)
+        dsmoothing = jnp.sum(wide_dl * slope).astype(smoothing.dtype)
+    return dlogits.astype(dtype), dlabels.astype(labels.dtype), dsmoothing
+
+
+_distribution_softmax_cross_entropy.defvjp(
+    _distribution_softmax_cross_entropy_fwd, _distribution_softmax_cross_entropy_bwd
+)
+
+
+# --- L2 penalty ----------------------------------------------------------------------------------
+
+
+def l2_penalty(params) -> jax.Array:
+    """Sum of squares of all the entries of a pytree, without a factor of 1/2.
+
+    Args:
+        params: a pytree of floating arrays; an empty one has penalty 0.
+
+    Returns:
+        [], in the leaves' promoted dtype, float32 at least. Take it once, outside of a loss that
+        is vmapped over examples: it does not depend on the example.
+
+    Raises:
+        TypeError: a leaf is not floating.
+
+    Source: Goodfellow, Bengio and Courville, Deep Learning (2016), equation 7.1, with alpha = 2.
+    """
+    leaves, structure = jax.tree.flatten_with_path(params)
+    arrays = [floating(f"params{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
+    return _l2_penalty(structure.unflatten(varying_together(arrays)))
+
+
+# dl/dw_i = 2 w_i for each entry w_i of each leaf.
+
+
+def _plain_l2_penalty(params):
+    leaves = widened(*jax.tree.leaves(params))
+    dtype = leaves[0].dtype if leaves else jnp.float32
+    return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), jnp.zeros((), dtype))
+
+
+_l2_penalty = jax.custom_vjp(_plain_l2_penalty)
+
+
+def _l2_penalty_fwd(params):
+    return _plain_l2_penalty(params), params
+
+
+def _l2_penalty_bwd(params, dl):
+    dparams = jax.tree.map(lambda w: (2.0 * dl * w.astype(dl.dtype)).astype(w.dtype), params)
+    return (dparams,)
+
+
+_l2_penalty.defvjp(_l2_penalty_fwd, _l2_penalty_bwd)

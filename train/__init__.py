@@ -1,0 +1,1 @@
+"""Training runs: data sets, configuration, the run itself, its records and reports."""

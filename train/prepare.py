@@ -1,0 +1,252 @@
+"""Prepares MNIST and CIFAR-10 from their original archives, without TensorFlow.
+
+TensorFlow Datasets (TFDS) writes array_record files without TensorFlow, but unpacks these archives
+and encodes their images through it. So its own builders are subclassed here: name, version,
+features, keys, and with the keys the order of the examples are theirs; the archives are unpacked
+by the standard library, and Pillow encodes the images.
+"""
+
+import contextlib
+import difflib
+import gzip
+import hashlib
+import importlib.util
+import io
+import os
+import shlex
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAMES = ("mnist", "cifar10")
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class DataError(ValueError):
+    """One line: what is wrong with data, or with a request for them, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that a data set is prepared from.
+
+    Attributes:
+        file_name: the name that the file has where it comes from.
+        url: the address that it comes from.
+        size: its length in bytes.
+        sha256: the hexadecimal digest of its bytes.
+    """
+
+    file_name: str
+    url: str
+    size: int
+    sha256: str
+
+
+def check_name(name: str, allowed: Sequence[str]) -> None:
+    """Raises a `DataError` with the nearest allowed name where `name` is not one of them."""
+    if name not in allowed:
+        near = difflib.get_close_matches(name.lower(), allowed, n=1, cutoff=0.4)
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        raise DataError(f"data set {name!r} is not one of {', '.join(allowed)}{suggestion}")
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of prepared data sets: `data_dir`, else $TFDS_DATA_DIR, else TFDS's default."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser().absolute()
+
+
+def archives(name: str) -> tuple[Archive, ...]:
+    """The original files of "mnist" or "cifar10", as TFDS registers them.
+
+    They are read from the package's own table without importing it, which keeps the error about
+    missing data, where the addresses are named, free of that import.
+
+    Raises:
+        DataError: tensorflow-datasets is not installed.
+    """
+    package = importlib.util.find_spec("tensorflow_datasets")
+    if package is None or not package.submodule_search_locations:
+        raise DataError(f"{name} needs a package: pip install tensorflow-datasets")
+    table = Path(package.submodule_search_locations[0], "url_checksums", f"{name}.txt")
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    return tuple(Archive(row[3], row[0], int(row[1]), row[2]) for row in rows)
+
+
+def how_to_prepare(name: str, folder: Path) -> str:
+    """The half sentence that tells how to get the data set `name` into `folder`."""
+    originals = archives(name)
+    file_names = ", ".join(archive.file_name for archive in originals)
+    address = originals[0].url.rpartition("/")[0]
+    return (
+        f"put {file_names} from {address}/ into a folder DIR and run: "
+        f"python -m train.data prepare {name} --from DIR --data-dir {shlex.quote(str(folder))}"
+    )
+
+
+def prepare(
+    name: str, source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
+) -> Path:
+    """Writes the TFDS data set `name`, as array_record files, from its original archives.
+
+    Everything that was asked for is checked before anything is written, and the data set appears
+    under its name only when it is whole.
+
+    Args:
+        name: "mnist" or "cifar10".
+        source: the folder that holds the archives.
+        data_dir: the folder of data sets to write to, created where missing; by default
+            $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Returns:
+        The folder written: `data_dir`/name/version.
+
+    Raises:
+        DataError: the name is unknown, an archive is missing or not the registered one, or the
+            data set is there already.
+        OSError: the folder cannot be written.
+    """
+    check_name(name, NAMES)
+    paths = _find_archives(name, Path(source).expanduser())
+    folder = data_folder(data_dir)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; name a folder to write data sets to")
+
+    import tensorflow_datasets as tfds
+
+    official = tfds.builder_cls(name)
+    target = folder / name / str(official.VERSION)
+    if target.exists():
+        raise DataError(f"{target} exists; delete that folder to prepare {name} anew")
+    _check_archives(name, paths)
+
+    splits, classes = _read_mnist(paths) if name == "mnist" else _read_cifar10(paths)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary:
+        written = _write(official, splits, classes, Path(temporary))
+        target.parent.mkdir(exist_ok=True)
+        written.rename(target)
+    return target
+
+
+def _find_archives(name: str, source: Path) -> dict[str, Path]:
+    """The path of each archive by its file name; raises a `DataError` if one is not there."""
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; name the folder that holds the archives")
+    paths = {archive.file_name: source / archive.file_name for archive in archives(name)}
+    for archive in archives(name):
+        if not paths[archive.file_name].is_file():
+            raise DataError(f"{source} holds no {archive.file_name}; get it from {archive.url}")
+    return paths
+
+
+def _check_archives(name: str, paths: dict[str, Path]) -> None:
+    """Raises a `DataError` unless the archives have the registered sizes and digests."""
+    for archive in archives(name):
+        path = paths[archive.file_name]
+        size = path.stat().st_size
+        if size != archive.size:
+            raise DataError(
+                f"{path} has {size} bytes instead of {archive.size}, so it is cut short or "
+                f"another file; get it anew from {archive.url}"
+            )
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 != archive.sha256:
+            raise DataError(
+                f"{path} has sha256 {sha256} instead of {archive.sha256}, so it is damaged or "
+                f"another file; get it anew from {archive.url}"
+            )
+
+
+def _read_mnist(paths: dict[str, Path]) -> tuple[Splits, None]:
+    """Images uint8 [N, H, W, 1] and labels uint8 [N] of each split; TFDS names the classes."""
+    prefixes = {"train": "train", "test": "t10k"}
+    splits = {
+        split: (
+            _read_idx(paths[f"{prefix}-images-idx3-ubyte.gz"])[..., None],
+            _read_idx(paths[f"{prefix}-labels-idx1-ubyte.gz"]),
+        )
+        for split, prefix in prefixes.items()
+    }
+    return splits, None
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """The array in a gzipped idx file: the bytes 0, 0, type, rank, then shape, then data."""
+    data = gzip.decompress(path.read_bytes())
+    rank = data[3]
+    shape = np.frombuffer(data, ">u4", count=rank, offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _read_cifar10(paths: dict[str, Path]) -> tuple[Splits, list[str]]:
+    """Images uint8 [N, 32, 32, 3] and labels uint8 [N] of each split, and the class names."""
+    (path,) = paths.values()
+    # In the order of the archive: to go back in a compressed stream is to unpack it again.
+    contents = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if (file := tar.extractfile(member)) is not None:  # None for the folder itself.
+                contents[Path(member.name).name] = file.read()
+    batches = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
+    splits = {}
+    for split, names in batches.items():
+        # A record is the label, then the image plane by plane: [3, 32, 32].
+        records = np.frombuffer(b"".join(contents[name] for name in names), np.uint8)
+        records = records.reshape(-1, 1 + 3 * 32 * 32)
+        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        splits[split] = (images, records[:, 0])
+    classes = contents["batches.meta.txt"].decode().splitlines()
+    return splits, [name for name in classes if name]
+
+
+def _write(official: Any, splits: Splits, classes: list[str] | None, folder: Path) -> Path:
+    """Lets the TFDS builder class `official` write `splits` below `folder`; returns its folder."""
+    import tensorflow_datasets as tfds
+
+    class Builder(official, skip_registration=True):  # type: ignore[call-arg]
+        name = official.name
+
+        def _split_generators(
+            self, dl_manager: object
+        ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+            if classes:
+                self.info.features["label"].names = classes
+            with_id = "id" in self.info.features
+            return {split: _examples(split, *arrays, with_id) for split, arrays in splits.items()}
+
+    builder = Builder(data_dir=folder)
+    tfds.disable_progress_bar()
+    # TFDS announces a download on standard output, though there is none.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        )
+    return Path(builder.data_dir)
+
+
+def _examples(
+    split: str, images: np.ndarray, labels: np.ndarray, with_id: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields key and example: the key is TFDS's, the position, which it hashes into its order."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    pairs = tqdm(zip(images, labels, strict=True), split, len(images), file=sys.stderr)
+    for position, (image, label) in enumerate(pairs):
+        # Pillow wants a grey image without its channel axis.
+        pixels = np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image)
+        example: dict[str, Any] = {"image": Image.fromarray(pixels), "label": int(label)}
+        if with_id:
+            example["id"] = f"{split}_{position:05d}"
+        yield position, example
