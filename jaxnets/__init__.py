@@ -1,4 +1,4 @@
-"""Neural networks in JAX whose every gradient is written out by hand and proved against autodiff."""
+"""Neural networks in JAX whose gradients are written out by hand and proved against autodiff."""
 
 from jaxnets import ops
 from jaxnets.autodiff import autodiff

@@ -1,4 +1,4 @@
-"""Every op with arguments to try it on: the table that `python -m jaxnets check` and the tests walk.
+"""Every op with arguments to try it on: the table that the command line and the tests walk.
 
 A new op is checked, measured and mutated once it has its row here.
 """
@@ -86,14 +86,30 @@ def _logits_and_distributions(rng, shape, dtype):
     return _normal(rng, shape, dtype, 0.0, 2.0), _distributions(rng, shape, dtype)
 
 
-def _smoothing(dtype):
-    return jnp.asarray(0.1, dtype)
+def _logits_classes_and_smoothing(rng, shape, dtype):
+    return *_logits_and_classes(rng, shape, dtype), jnp.asarray(0.1, dtype)
+
+
+def _logits_distributions_and_smoothing(rng, shape, dtype):
+    return *_logits_and_distributions(rng, shape, dtype), jnp.asarray(0.1, dtype)
 
 
 def _probs(rng, shape, dtype):
     # Away from 0, where the loss is infinite: gradients of 1 / p need no probability below 0.01.
     logits = rng.uniform(-2.0, 2.0, shape)
     return jnp.asarray(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), dtype)
+
+
+def _probs_and_classes(rng, shape, dtype):
+    return _probs(rng, shape, dtype), _classes(rng, shape)
+
+
+def _probs_and_distributions(rng, shape, dtype):
+    return _probs(rng, shape, dtype), _distributions(rng, shape, dtype)
+
+
+def _params(rng, shape, dtype):
+    return ({"weight": _normal(rng, shape, dtype), "bias": _normal(rng, shape[-1:], dtype)},)
 
 
 CATALOG: tuple[Entry, ...] = (
@@ -112,24 +128,14 @@ CATALOG: tuple[Entry, ...] = (
     Entry("softmax", "axis 0", lambda x: ops.softmax(x, axis=0), _x),
     Entry("log_softmax", "", ops.log_softmax, _x),
     Entry("log_softmax", "axis 0", lambda x: ops.log_softmax(x, axis=0), _x),
-    Entry(
-        "cross_entropy",
-        "",
-        ops.cross_entropy,
-        lambda rng, shape, dtype: (_probs(rng, shape, dtype), _classes(rng, shape)),
-    ),
-    Entry(
-        "cross_entropy",
-        "distributions",
-        ops.cross_entropy,
-        lambda rng, shape, dtype: (_probs(rng, shape, dtype), _distributions(rng, shape, dtype)),
-    ),
+    Entry("cross_entropy", "", ops.cross_entropy, _probs_and_classes),
+    Entry("cross_entropy", "distributions", ops.cross_entropy, _probs_and_distributions),
     Entry("softmax_cross_entropy", "", ops.softmax_cross_entropy, _logits_and_classes),
     Entry(
         "softmax_cross_entropy",
         "smoothing",
         lambda z, labels, s: ops.softmax_cross_entropy(z, labels, label_smoothing=s),
-        lambda rng, shape, dtype: (*_logits_and_classes(rng, shape, dtype), _smoothing(dtype)),
+        _logits_classes_and_smoothing,
     ),
     Entry(
         "softmax_cross_entropy",
@@ -141,19 +147,9 @@ CATALOG: tuple[Entry, ...] = (
         "softmax_cross_entropy",
         "distributions, smoothing",
         lambda z, labels, s: ops.softmax_cross_entropy(z, labels, label_smoothing=s),
-        lambda rng, shape, dtype: (
-            *_logits_and_distributions(rng, shape, dtype),
-            _smoothing(dtype),
-        ),
+        _logits_distributions_and_smoothing,
     ),
-    Entry(
-        "l2_penalty",
-        "",
-        ops.l2_penalty,
-        lambda rng, shape, dtype: (
-            {"weight": _normal(rng, shape, dtype), "bias": _x(rng, shape[-1:], dtype)[0]},
-        ),
-    ),
+    Entry("l2_penalty", "", ops.l2_penalty, _params),
     Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
     Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),
     Entry("rms_norm", "", ops.rms_norm, _x_and_scale),

@@ -18,7 +18,6 @@ from jax.typing import ArrayLike
 
 from jaxnets.ops.arguments import floating, floating_scalar, varying_together, widened
 
-
 # --- relu ----------------------------------------------------------------------------------------
 
 

@@ -83,7 +83,9 @@ def softmax_cross_entropy(
     return op(*varying_together([logits, labels, smoothing]))
 
 
-def _checked(op, name, scores, labels):
+def _checked(
+    op: str, name: str, scores: ArrayLike, labels: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
     classes, scores, labels = concrete(labels), floating(name, scores), jnp.asarray(labels)
     if scores.ndim < 1 or scores.shape[-1] == 0:
         raise ValueError(f"{op}: {name} must be [..., classes]; got shape {list(scores.shape)}")
@@ -300,7 +302,7 @@ def l2_penalty(params) -> jax.Array:
     """
     leaves, structure = jax.tree.flatten_with_path(params)
     arrays = [floating(f"params{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
-    return _l2_penalty(structure.unflatten(varying_together(arrays)))
+    return _l2_penalty(jax.tree.unflatten(structure, varying_together(arrays)))
 
 
 # dl/dw_i = 2 w_i for each entry w_i of each leaf.

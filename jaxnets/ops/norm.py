@@ -120,14 +120,14 @@ def _sum_rows(array):
 
 
 def _statistics(x, axes, eps):
-    """Mean, variance and rstd of x over `axes`, which are kept; 0, 0 and eps^-1/2 for an empty set."""
+    """Return x's mean, variance and rstd over `axes`, kept; an empty set has mean 0 and variance 0."""
     count = max(math.prod(x.shape[axis] for axis in axes), 1)
     mean = jnp.sum(x, axes, keepdims=True) / count
     variance = jnp.sum(jnp.square(x - mean), axes, keepdims=True) / count
     return mean, variance, jax.lax.rsqrt(variance + eps)
 
 
-# --- batch norm: the set is a column, in which scale is constant -----------------------------------
+# --- batch norm: the set is a column, in which scale is constant ---------------------------------
 #
 # <g> = scale dbias / N and <g x_hat> = scale dscale / N: the sums that the parameters need anyway.
 # The statistics are outputs too: dx_j gains dmean / N + 2 (x_j - mu) dv / N.
@@ -164,7 +164,7 @@ def _batch_norm_bwd(eps, res, cotangents):
 _batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 
-# --- layer norm: the set is a row, along which scale varies ----------------------------------------
+# --- layer norm: the set is a row, along which scale varies --------------------------------------
 
 
 def _plain_layer_norm(x, scale, bias, eps):
@@ -202,7 +202,7 @@ def _layer_norm_bwd(eps, res, dy):
 _layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
-# --- RMS norm: no mean is taken away, so its term drops out ----------------------------------------
+# --- RMS norm: no mean is taken away, so its term drops out --------------------------------------
 #
 # x_hat = x rrms with rrms = 1 / sqrt(<x^2> + eps), and dx_j = rrms (g_j - x_hat_j <g x_hat>).
 
