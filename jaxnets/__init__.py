@@ -2,5 +2,6 @@
 
 from jaxnets import ops
 from jaxnets.autodiff import autodiff
+from jaxnets.gradcheck import gradcheck
 
-__all__ = ["autodiff", "ops"]
+__all__ = ["autodiff", "gradcheck", "ops"]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnets.ops.arguments import (
-    accumulation_dtype,
     concrete,
     floating,
     floating_scalar,
@@ -40,7 +39,8 @@ def dropout(x: ArrayLike, key: jax.Array, rate: ArrayLike) -> jax.Array:
     known = concrete(rate)
     if known is not None and known.shape == () and not 0 <= known < 1:
         raise ValueError(f"rate must lie in [0, 1); got {rate}")
-    rate = floating_scalar("rate", rate, accumulation_dtype(x.dtype))
+    # float32 whatever x is, so that a key drops the same entries in every dtype.
+    rate = floating_scalar("rate", rate, jnp.dtype(jnp.float32))
     x, key, rate = varying_together([x, key, jax.lax.stop_gradient(rate)])
     return _dropout(x, key, rate)
 

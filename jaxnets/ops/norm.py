@@ -120,7 +120,7 @@ def _sum_rows(array):
 
 
 def _statistics(x, axes, eps):
-    """Return x's mean, variance and rstd over `axes`, kept; an empty set has mean 0 and variance 0."""
+    """Return x's mean, variance and rstd over `axes`, kept; for an empty set, of zeros."""
     count = max(math.prod(x.shape[axis] for axis in axes), 1)
     mean = jnp.sum(x, axes, keepdims=True) / count
     variance = jnp.sum(jnp.square(x - mean), axes, keepdims=True) / count
@@ -137,7 +137,12 @@ def _plain_batch_norm(x, scale, bias, eps):
     wide_x, wide_scale, wide_bias = widened(x, scale, bias)
     mean, variance, rstd = _statistics(wide_x, tuple(range(x.ndim - 1)), eps)
     y = (wide_x - mean) * rstd * wide_scale + wide_bias
-    return y.astype(x.dtype), mean.reshape(scale.shape), variance.reshape(scale.shape)
+    # The statistics do not depend on scale and bias, but must be mapped where these are: vmap of a
+    # custom_vjp function gives wrong gradients, in silence, if only some of its outputs are mapped.
+    # Either branch of the choice is the same, so that nothing is computed.
+    mapped = (scale == scale) | (bias == bias)
+    mean, variance = (jnp.where(mapped, m, m).reshape(scale.shape) for m in (mean, variance))
+    return y.astype(x.dtype), mean, variance
 
 
 _batch_norm = jax.custom_vjp(_plain_batch_norm, nondiff_argnums=(3,))

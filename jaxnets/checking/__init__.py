@@ -1,0 +1,1 @@
+"""What `jaxnets.gradcheck` is made of."""

@@ -1,0 +1,404 @@
+"""Layers: functions of parameters and an input, built from the ops.
+
+A layer is a `Layer`, two pure functions over pytrees: `init` draws its parameters and `apply`
+computes with them. Parameters and state are plain dicts of arrays (`serial` makes tuples of them),
+float32, empty where a layer has none. State is what changes without a gradient: the running
+statistics of batch norm.
+
+The numbers of a layer (a dropout rate, a slope) may be traced values. A layer is a closure that
+costs nothing to build, so a function that is to be vmapped over rates builds its net inside.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnets import ops
+
+Params = Any  # A pytree of arrays.
+State = Any  # Likewise.
+Shape = tuple[int, ...]
+
+
+class Layer(NamedTuple):
+    """A layer, or a whole net.
+
+    Attributes:
+        name: what `summary` calls it.
+        init: `init(key, input_shape) -> (params, state, output_shape)`; shapes are those of one
+            example, without the batch axis.
+        apply: `apply(params, state, x, *, key=None, training=False) -> (y, state)` with x
+            [batch, *input_shape] and y [batch, *output_shape]. The key is needed by dropout alone,
+            and only when training.
+        parts: the layers that this one is made of.
+    """
+
+    name: str
+    init: Callable[[jax.Array, Shape], tuple[Params, State, Shape]]
+    apply: Callable[..., tuple[jax.Array, State]]
+    parts: "tuple[Layer, ...]" = ()
+
+
+# --- initialisers --------------------------------------------------------------------------------
+#
+# An initialiser draws the weight [..., in, out] of a layer and the bias [out] that belongs to it:
+# initializer(key, shape, dtype) -> (weight, bias). fan_in is the number of inputs that one output
+# sums over, the product of all axes of the weight but the last; fan_out is the number of outputs
+# that one input reaches, the product of all axes but the last but one.
+
+Initializer = Callable[[jax.Array, Shape, jnp.dtype], tuple[jax.Array, jax.Array]]
+
+
+def _fan_in(shape: Shape) -> int:
+    return max(math.prod(shape[:-1]), 1)
+
+
+def normal(std: float) -> Initializer:
+    """Weight from N(0, std^2), bias zero.
+
+    Args:
+        std: the standard deviation, not negative.
+
+    Returns:
+        The initialiser.
+    """
+
+    def initializer(key, shape, dtype):
+        return std * jax.random.normal(key, shape, dtype), jnp.zeros(shape[-1:], dtype)
+
+    return initializer
+
+
+def he(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Weight from N(0, 2 / fan_in), which keeps the variance through relu; bias zero.
+
+    Source: He et al., Delving deep into rectifiers (2015), equation 10. Not truncated.
+    """
+    return normal(math.sqrt(2.0 / _fan_in(shape)))(key, shape, dtype)
+
+
+def glorot(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Weight from U(-a, a) with a^2 = 6 / (fan_in + fan_out); bias zero.
+
+    The variance, a^2 / 3 = 2 / (fan_in + fan_out), is a compromise between keeping that of the
+    outputs and that of the gradients.
+
+    Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
+    networks (2010), equation 16.
+    """
+    fan_out = math.prod(shape[:-2]) * shape[-1]
+    limit = math.sqrt(6.0 / (_fan_in(shape) + fan_out))
+    weight = jax.random.uniform(key, shape, dtype, -limit, limit)
+    return weight, jnp.zeros(shape[-1:], dtype)
+
+
+def pytorch(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Weight and bias from U(-a, a) with a = 1 / sqrt(fan_in): PyTorch's default.
+
+    Source: `torch.nn.Linear` and `torch.nn.Conv2d`; the weight is LeCun et al., Efficient BackProp
+    (1998), section 4.6, with a third of the variance.
+    """
+    limit = 1.0 / math.sqrt(_fan_in(shape))
+    weight_key, bias_key = jax.random.split(key)
+    weight = jax.random.uniform(weight_key, shape, dtype, -limit, limit)
+    return weight, jax.random.uniform(bias_key, shape[-1:], dtype, -limit, limit)
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = True) -> Layer:
+    """Linear map of the last axis, [..., in] to [..., features], by `ops.linear`.
+
+    Args:
+        features: the number of outputs, at least 1.
+        initializer: draws the weight [in, features] and the bias [features].
+        use_bias: whether there is a bias.
+
+    Returns:
+        A layer with parameters {"weight", "bias"} or {"weight"}.
+
+    Raises:
+        ValueError: there are no features; or, from `init`, the input has no axis or an empty one.
+    """
+    if features < 1:
+        raise ValueError(f"Linear: features must be at least 1; got {features}")
+
+    def init(key, input_shape):
+        _need_features(f"Linear({features})", input_shape)
+        weight, bias = initializer(key, (input_shape[-1], features), jnp.float32)
+        params = {"weight": weight, "bias": bias} if use_bias else {"weight": weight}
+        return params, {}, (*input_shape[:-1], features)
+
+    def apply(params, state, x, *, key=None, training=False):
+        return ops.linear(x, params["weight"], params.get("bias")), state
+
+    return Layer("Linear", init, apply)
+
+
+def _need_features(name: str, input_shape: Shape) -> None:
+    if not input_shape or input_shape[-1] < 1:
+        raise ValueError(
+            f"{name}: the input must have features on its last axis; got {list(input_shape)}"
+        )
+
+
+def _elementwise(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
+    """A layer that applies `function`, which keeps the shape, and has no parameters."""
+
+    def init(key, input_shape):
+        return {}, {}, input_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        return function(x), state
+
+    return Layer(name, init, apply)
+
+
+def Relu() -> Layer:
+    """Rectified linear unit, `ops.relu`."""
+    return _elementwise("Relu", ops.relu)
+
+
+def LeakyRelu(negative_slope: ArrayLike = 0.01) -> Layer:
+    """Leaky rectified linear unit with a slope that may be traced, `ops.leaky_relu`."""
+    return _elementwise("LeakyRelu", lambda x: ops.leaky_relu(x, negative_slope))
+
+
+def Elu(alpha: ArrayLike = 1.0) -> Layer:
+    """Exponential linear unit with an alpha that may be traced, `ops.elu`."""
+    return _elementwise("Elu", lambda x: ops.elu(x, alpha))
+
+
+def Gelu(*, approximate: bool = False) -> Layer:
+    """Gaussian error linear unit, `ops.gelu`."""
+    return _elementwise("Gelu", lambda x: ops.gelu(x, approximate=approximate))
+
+
+def Silu() -> Layer:
+    """Sigmoid linear unit, `ops.silu`."""
+    return _elementwise("Silu", ops.silu)
+
+
+def Tanh() -> Layer:
+    """Hyperbolic tangent, `ops.tanh`."""
+    return _elementwise("Tanh", ops.tanh)
+
+
+def Sigmoid() -> Layer:
+    """Logistic sigmoid, `ops.sigmoid`."""
+    return _elementwise("Sigmoid", ops.sigmoid)
+
+
+def Softplus() -> Layer:
+    """Softplus, `ops.softplus`."""
+    return _elementwise("Softplus", ops.softplus)
+
+
+def Flatten() -> Layer:
+    """All axes of an example as one, [batch, ...] to [batch, features]."""
+
+    def init(key, input_shape):
+        return {}, {}, (math.prod(input_shape),)
+
+    def apply(params, state, x, *, key=None, training=False):
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), state
+
+    return Layer("Flatten", init, apply)
+
+
+def Dropout(rate: ArrayLike) -> Layer:
+    """Inverted dropout when training, `ops.dropout`; the identity otherwise.
+
+    Args:
+        rate: scalar in [0, 1), the probability to drop; it may be traced.
+
+    Returns:
+        A layer without parameters, whose `apply` raises a ValueError when training without a key.
+    """
+
+    def init(key, input_shape):
+        return {}, {}, input_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        if not training:
+            return x, state
+        if key is None:
+            raise ValueError("Dropout: apply(..., training=True) needs a key; got None")
+        return ops.dropout(x, key, rate), state
+
+    return Layer("Dropout", init, apply)
+
+
+def BatchNorm(momentum: ArrayLike = 0.1, eps: float = 1e-5) -> Layer:
+    """Batch normalisation over all axes but the last, `ops.batch_norm`.
+
+    Training uses the statistics of the batch, and moves the running ones towards them:
+    running <- (1 - momentum) running + momentum batch, where the batch's variance is the unbiased
+    one (divided by N - 1), as in PyTorch. Inference uses the running ones.
+
+    Args:
+        momentum: the weight of the newest batch, in [0, 1]; other libraries call 1 - momentum so.
+        eps: positive; added to the variance.
+
+    Returns:
+        A layer with parameters {"scale", "bias"} and state {"mean", "variance"}, all [features].
+    """
+
+    def init(key, input_shape):
+        _need_features("BatchNorm", input_shape)
+        zeros, ones = jnp.zeros(input_shape[-1:]), jnp.ones(input_shape[-1:])
+        return {"scale": ones, "bias": zeros}, {"mean": zeros, "variance": ones}, input_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        scale, bias = params["scale"], params["bias"]
+        if not training:
+            rstd = jax.lax.rsqrt(state["variance"] + eps)
+            y = (x - state["mean"]) * rstd * scale + bias
+            return y.astype(x.dtype), state
+        y, mean, variance = ops.batch_norm(x, scale, bias, eps=eps)
+        count = math.prod(x.shape[:-1])
+        batch = {"mean": mean, "variance": variance * (count / max(count - 1, 1))}
+        return y, jax.tree.map(lambda old, new: old + momentum * (new - old), state, batch)
+
+    return Layer("BatchNorm", init, apply)
+
+
+def LayerNorm(eps: float = 1e-5) -> Layer:
+    """Layer normalisation over the last axis, `ops.layer_norm`; parameters {"scale", "bias"}."""
+
+    def init(key, input_shape):
+        _need_features("LayerNorm", input_shape)
+        params = {"scale": jnp.ones(input_shape[-1:]), "bias": jnp.zeros(input_shape[-1:])}
+        return params, {}, input_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        return ops.layer_norm(x, params["scale"], params["bias"], eps=eps), state
+
+    return Layer("LayerNorm", init, apply)
+
+
+def RMSNorm(eps: float = 1e-5) -> Layer:
+    """Root mean square normalisation over the last axis, `ops.rms_norm`; parameters {"scale"}."""
+
+    def init(key, input_shape):
+        _need_features("RMSNorm", input_shape)
+        return {"scale": jnp.ones(input_shape[-1:])}, {}, input_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        return ops.rms_norm(x, params["scale"], eps=eps), state
+
+    return Layer("RMSNorm", init, apply)
+
+
+# --- layers made of layers -----------------------------------------------------------------------
+
+
+def serial(*layers: Layer) -> Layer:
+    """One layer after the other; parameters and state are tuples of the layers' own.
+
+    Layer i draws from `jax.random.fold_in(key, i)`, so that what follows it changes nothing for it.
+    """
+
+    def init(key, input_shape):
+        params, states, shape = [], [], input_shape
+        for i, layer in enumerate(layers):
+            layer_params, layer_state, shape = layer.init(jax.random.fold_in(key, i), shape)
+            params.append(layer_params)
+            states.append(layer_state)
+        return tuple(params), tuple(states), shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        states = []
+        for i, (layer, own_params, own_state) in enumerate(zip(layers, params, state, strict=True)):
+            layer_key = None if key is None else jax.random.fold_in(key, i)
+            x, own_state = layer.apply(own_params, own_state, x, key=layer_key, training=training)
+            states.append(own_state)
+        return x, tuple(states)
+
+    return Layer("serial", init, apply, layers)
+
+
+def residual(layer: Layer) -> Layer:
+    """The layer's output added to its input, y = x + layer(x).
+
+    Returns:
+        A layer with the parameters and state of the one inside.
+
+    Source: He et al., Deep residual learning for image recognition (2016), equation 1.
+    """
+
+    def init(key, input_shape):
+        params, state, output_shape = layer.init(key, input_shape)
+        if output_shape != input_shape:
+            raise ValueError(
+                f"residual: the layer inside must keep the shape; {layer.name} takes "
+                f"{list(input_shape)} to {list(output_shape)}"
+            )
+        return params, state, output_shape
+
+    def apply(params, state, x, *, key=None, training=False):
+        y, state = layer.apply(params, state, x, key=key, training=training)
+        return x + y, state
+
+    return Layer("residual", init, apply, (layer,))
+
+
+# --- what a net consists of ----------------------------------------------------------------------
+
+
+def weights(params: Params) -> list[jax.Array]:
+    """Return the leaves of `params` that are called "weight": neither biases nor scales."""
+    leaves, _ = jax.tree.flatten_with_path(params)
+    return [leaf for path, leaf in leaves if getattr(path[-1], "key", None) == "weight"]
+
+
+def summary(layer: Layer, input_shape: Shape) -> str:
+    """Describe a net as a table of its layers, the shapes of their outputs and their parameters.
+
+    Args:
+        layer: the net.
+        input_shape: the shape of one example, without the batch axis.
+
+    Returns:
+        Lines of text. Nothing is allocated: the shapes come from `jax.eval_shape`.
+    """
+    rows = [("layer", "output", "parameters"), ("Input", str(list(input_shape)), "")]
+    for name, shape, count in _rows(layer, tuple(input_shape), indent=""):
+        rows.append((name, str(list(shape)), f"{count:,}" if count else ""))
+    rows.append(("total", "", f"{_init_shapes(layer, input_shape)[1]:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}".rstrip()
+        for name, shape, count in rows
+    ]
+    rule = "-" * (sum(widths) + 4)
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _rows(layer: Layer, shape: Shape, indent: str) -> Iterator[tuple[str, Shape, int]]:
+    """Name, output shape and number of parameters of each layer; `serial` is not shown itself."""
+    if layer.name != "serial":
+        output_shape, count = _init_shapes(layer, shape)
+        yield indent + layer.name, output_shape, 0 if layer.parts else count
+        indent += "  "
+    for part in layer.parts:
+        yield from _rows(part, shape, indent)
+        shape, _ = _init_shapes(part, shape)
+
+
+def _init_shapes(layer: Layer, input_shape: Shape) -> tuple[Shape, int]:
+    """The output shape, and the number of parameters, without computing any."""
+    output_shape: Shape = ()
+
+    def params(key):
+        nonlocal output_shape
+        layer_params, _, output_shape = layer.init(key, input_shape)
+        return layer_params
+
+    leaves = jax.tree.leaves(jax.eval_shape(params, jax.random.key(0)))
+    return output_shape, sum(math.prod(leaf.shape) for leaf in leaves)

@@ -1,0 +1,546 @@
+"""Tests of train/data.py and train/prepare.py, on archives of a few images and on the real data."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train.prepare
+from train.data import DataError, Dataset, _decode, load, main
+from train.prepare import Archive, archives, prepare
+
+REPOSITORY = Path(__file__).parents[2]
+REGISTERED = {name: archives(name) for name in ("mnist", "cifar10")}
+CIFAR10_CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+needs_real_data = pytest.mark.skipif(
+    "TFDS_DATA_DIR" not in os.environ,
+    reason="reads the real data: set TFDS_DATA_DIR to a folder with mnist and cifar10 to run it",
+)
+
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+def random_examples(seed: int, number: int, shape: tuple[int, ...]) -> Examples:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 10, number).astype(np.uint8)
+    labels[:2] = 0, 9
+    return random.integers(0, 256, (number, *shape)).astype(np.uint8), labels
+
+
+MNIST = {"train": random_examples(0, 30, (28, 28)), "test": random_examples(1, 10, (28, 28))}
+CIFAR10 = {
+    "train": random_examples(2, 50, (3, 32, 32)),
+    "test": random_examples(3, 10, (3, 32, 32)),
+}
+
+
+def write_originals(folder: Path) -> None:
+    """Writes MNIST and CIFAR10 in the formats of the original archives."""
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = MNIST[split]
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            path = folder / f"{prefix}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + array.tobytes()))
+
+    def records(images: np.ndarray, labels: np.ndarray) -> bytes:
+        return b"".join(
+            bytes([label]) + image.tobytes() for image, label in zip(images, labels, strict=True)
+        )
+
+    images, labels = CIFAR10["train"]
+    files = {"batches.meta.txt": "\n".join(CIFAR10_CLASSES).encode() + b"\n\n"}
+    for k in (5, 4, 3, 2, 1):  # Stored in another order than they are read in.
+        batch = slice(10 * (k - 1), 10 * k)
+        files[f"data_batch_{k}.bin"] = records(images[batch], labels[batch])
+    files["test_batch.bin"] = records(*CIFAR10["test"])
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        directory = tarfile.TarInfo("cifar-10-batches-bin")
+        directory.type = tarfile.DIRTYPE
+        tar.addfile(directory)
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@contextlib.contextmanager
+def registering(folder: Path) -> Iterator[None]:
+    """Registers the sizes and digests of the archives in `folder` as the right ones."""
+
+    def measured(archive: Archive) -> Archive:
+        content = (folder / archive.file_name).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return Archive(archive.file_name, archive.url, len(content), digest)
+
+    table = {name: tuple(measured(archive) for archive in REGISTERED[name]) for name in REGISTERED}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.prepare, "archives", table.__getitem__)
+        yield
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "originals"
+    folder.mkdir()
+    write_originals(folder)
+    with registering(folder):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    write_originals(folder)
+    with registering(folder):
+        for name in REGISTERED:
+            prepare(name, folder, folder / "prepared")
+    return folder / "prepared"
+
+
+@pytest.fixture
+def prepared(prepared_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(prepared_once, tmp_path / "prepared")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=REPOSITORY)
+
+
+def one_line(error: pytest.ExceptionInfo[DataError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# What is stored, and what comes back.
+
+
+def in_tfds_order(split: str, examples: Examples) -> Examples:
+    """The order that TFDS stores examples in: by the hash of their position."""
+    from tensorflow_datasets.core.hashing import Hasher
+
+    images, labels = examples
+    order = sorted(range(len(labels)), key=Hasher(split).hash_key)
+    return images[order], labels[order]
+
+
+def assert_holds(dataset: Dataset, train: Examples, test: Examples) -> None:
+    np.testing.assert_array_equal(dataset.train_images, train[0])
+    np.testing.assert_array_equal(dataset.train_labels, train[1])
+    np.testing.assert_array_equal(dataset.test_images, test[0])
+    np.testing.assert_array_equal(dataset.test_labels, test[1])
+    assert dataset.train_images.dtype == dataset.test_images.dtype == np.uint8
+    assert dataset.train_labels.dtype == dataset.test_labels.dtype == np.int32
+
+
+def test_mnist_round_trip(originals: Path, tmp_path: Path) -> None:
+    assert prepare("mnist", originals, tmp_path / "data") == tmp_path / "data/mnist/3.0.1"
+    splits = {split: in_tfds_order(split, MNIST[split]) for split in MNIST}
+    (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
+    dataset = load("mnist", tmp_path / "data")
+    assert_holds(dataset, (train[..., None], train_labels), (test[..., None], test_labels))
+    assert dataset.classes == tuple("0123456789")
+    assert dataset.description == "The MNIST database of handwritten digits."
+
+
+def test_cifar10_round_trip_keeps_the_original_order(originals: Path, tmp_path: Path) -> None:
+    assert prepare("cifar10", originals, tmp_path) == tmp_path / "cifar10/3.0.2"
+    dataset = load("cifar10", tmp_path)
+    train, test = ((i.transpose(0, 2, 3, 1), labels) for i, labels in CIFAR10.values())
+    assert_holds(dataset, train, test)
+    assert dataset.classes == tuple(CIFAR10_CLASSES)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_tfds_reads_what_was_prepared(name: str, prepared: Path, tmp_path: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    source = tfds.data_source(name, data_dir=prepared, download=False)
+    dataset = load(name, prepared)
+    for split in ("train", "test"):
+        examples = list(source[split])
+        if name == "cifar10":
+            examples.sort(key=lambda example: example["id"])
+            assert examples[7]["id"] == f"{split}_00007".encode()
+        images = [example["image"] for example in examples]
+        labels = [example["label"] for example in examples]
+        np.testing.assert_array_equal(getattr(dataset, f"{split}_images"), images)
+        np.testing.assert_array_equal(getattr(dataset, f"{split}_labels"), labels)
+
+    official = tfds.builder_cls(name)(data_dir=tmp_path / "empty").info
+    stored = tfds.builder_from_directory(prepared / name / str(official.version)).info
+    assert repr(stored.features) == repr(official.features)
+    assert stored.supervised_keys == official.supervised_keys
+    assert stored.description == official.description
+
+
+def test_nothing_needs_tensorflow_and_the_terminal_stays_quiet(prepared: Path) -> None:
+    program = (
+        "import sys, train.data; train.data.load('mnist', sys.argv[1]);"
+        "print('tensorflow' in sys.modules)"
+    )
+    result = run("-c", program, str(prepared))
+    assert (result.stdout, result.stderr) == ("False\n", "")
+
+
+def test_digits() -> None:
+    dataset = load("digits")
+    assert dataset.train_images.shape == (1437, 8, 8, 1)
+    assert dataset.test_images.shape == (360, 8, 8, 1)
+    assert dataset.train_images.dtype == np.uint8
+    assert dataset.train_images.max() == 16
+    assert dataset.train_labels.dtype == np.int32
+    assert dataset.train_labels.shape == (1437,)
+    shares = np.bincount(dataset.test_labels) / np.bincount(dataset.train_labels)
+    np.testing.assert_allclose(shares, 360 / 1437, rtol=0.03)
+    # The split is the same on every machine, or the runs on it could not be compared.
+    assert dataset.fingerprint == "520dd7cfa24c318b95ed7d9f9e85b47b6277b5eb393538566a06a3e2052cafa8"
+
+
+def test_arrays_are_sealed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        load("digits").train_images[0] = 0
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decoding_agrees_with_pillow(channels: int) -> None:
+    """Noise and slopes, for which Pillow picks different filters; more images than one batch."""
+    shape = (9, 7, channels)
+    noise = np.random.default_rng(0).integers(0, 256, (300, *shape))
+    slopes = np.add.outer(np.arange(300), 5 * np.arange(9 * 7 * channels)).reshape(-1, *shape)
+    images = np.concatenate([noise, slopes]).astype(np.uint8)
+    pngs = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image[..., 0] if channels == 1 else image).save(file, "png")
+        pngs.append(file.getvalue())
+    np.testing.assert_array_equal(_decode(pngs, shape), images)
+
+
+def test_decoding_of_png_files_that_pillow_would_not_write() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3)).astype(np.uint8)
+    header = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 9, 8, 2, 0, 0, 0))
+    pngs = []
+    for image in images:
+        # The first row is filtered by the row above it, which does not exist and counts as zero.
+        rows = [bytes([2 if y == 0 else 0]) + row.tobytes() for y, row in enumerate(image)]
+        data = zlib.compress(b"".join(rows))
+        # The compressed pixels come in several chunks, after one of another kind.
+        chunks = [chunk(b"tIME", bytes(7)), chunk(b"IDAT", data[:5]), chunk(b"IDAT", data[5:])]
+        pngs.append(header + b"".join(chunks) + chunk(b"IEND", b""))
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(pngs[-1]))), image)
+    np.testing.assert_array_equal(_decode(pngs, (9, 7, 3)), images)
+
+
+# Requests that cannot be met.
+
+
+def test_importing_is_cheap() -> None:
+    program = (
+        "import sys, train.data; print({'jax', 'sklearn', 'tensorflow_datasets'} & {*sys.modules})"
+    )
+    assert run("-c", program).stdout == "set()\n"
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(DataError) as error:
+        load("cifar-10")
+    assert one_line(error) == (
+        "data set 'cifar-10' is not one of digits, mnist, cifar10; did you mean cifar10?"
+    )
+
+
+@pytest.mark.parametrize("present", [".", "data", "data/cifar10", "data/cifar10/3.0.2"])
+def test_missing_data_is_said_at_once(present: str, tmp_path: Path) -> None:
+    """The message names the folder, the archive and the command, and costs no import of TFDS."""
+    (tmp_path / present).mkdir(parents=True, exist_ok=True)
+    program = (
+        "import sys, train.data\n"
+        "try: train.data.load('cifar10', sys.argv[1])\n"
+        "except train.data.DataError as error: print(error)\n"
+        "print('tensorflow_datasets' in sys.modules)"
+    )
+    message, imported = run("-c", program, str(tmp_path / "data")).stdout.splitlines()
+    assert message.startswith(str(tmp_path / "data"))
+    assert "cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/" in message
+    assert message.endswith(
+        f"python -m train.data prepare cifar10 --from DIR --data-dir {tmp_path / 'data'}"
+    )
+    assert imported == "False"
+
+
+def test_the_folder_comes_from_argument_then_environment_then_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked_in(data_dir: Path | None = None) -> str:
+        with pytest.raises(DataError) as error:
+            load("mnist", data_dir)
+        return one_line(error).split()[0]
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "environment"))
+    assert looked_in(tmp_path / "argument") == str(tmp_path / "argument")
+    assert looked_in() == str(tmp_path / "environment")
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert looked_in() == str(tmp_path / "tensorflow_datasets")
+
+
+# Damaged data: each function damages the folder of a version of MNIST.
+
+SHARD = "mnist-train.array_record-00000-of-00001"
+
+
+def edit(file_name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def damage(version: Path) -> None:
+        content = json.loads((version / file_name).read_text())
+        change(content)
+        (version / file_name).write_text(json.dumps(content))
+
+    return damage
+
+
+def edit_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda version: (version / SHARD).write_bytes(change((version / SHARD).read_bytes()))
+
+
+def first_split(key: str, value: object) -> Callable[[Path], object]:
+    return edit("dataset_info.json", lambda info: info["splits"][0].update({key: value}))
+
+
+def ten_to_five_classes(features: dict[str, Any]) -> None:
+    features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "5"
+
+
+def flip_the_middle(content: bytes) -> bytes:
+    """Flips a bit in the middle of the records, which fill the file only in part."""
+    middle = content.index(b"IDAT") + 100
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "info missing": (lambda v: (v / "dataset_info.json").unlink(), "dataset_info.json is missing"),
+    "features missing": (lambda v: (v / "features.json").unlink(), "features.json is missing"),
+    "info cut short": (lambda v: (v / "dataset_info.json").write_text("{"), "Failed to load JSON"),
+    "shard missing": (lambda v: (v / SHARD).unlink(), "No such file"),
+    "shard cut short": (edit_bytes(lambda content: content[:70_000]), "Riegeli"),
+    "shard empty": (edit_bytes(lambda content: b""), "at least 64KB"),
+    "bit flipped": (edit_bytes(flip_the_middle), "hash mismatch"),
+    "split missing": (first_split("name", "validation"), "no split 'train', only validation, test"),
+    "split empty": (first_split("shardLengths", ["0"]), "the split 'train' is empty"),
+    "too few": (
+        first_split("shardLengths", ["31"]),
+        "holds 30 examples, dataset_info.json says 31",
+    ),
+    "too many": (
+        first_split("shardLengths", ["29"]),
+        "holds 30 examples, dataset_info.json says 29",
+    ),
+    "labels": (
+        edit("features.json", ten_to_five_classes),
+        "labels of 'train' go from 0 to 9 instead",
+    ),
+    "format": (
+        edit("dataset_info.json", lambda info: info.update(fileFormat="tfrecord")),
+        "is stored as tfrecord",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_data(damage: str, prepared: Path) -> None:
+    version = prepared / "mnist/3.0.1"
+    load("mnist", prepared)
+    apply, message = DAMAGES[damage]
+    apply(version)
+    with pytest.raises(DataError) as error:
+        load("mnist", prepared)
+    assert message in one_line(error)
+    assert str(version) in one_line(error)
+    assert "python -m train.data prepare mnist" in one_line(error)
+
+
+def test_images_of_another_shape(prepared: Path) -> None:
+    shutil.rmtree(prepared / "cifar10/3.0.2")
+    shutil.copytree(prepared / "mnist/3.0.1", prepared / "cifar10/3.0.2")
+    with pytest.raises(DataError, match="not a PNG of 32x32 pixels in mode RGB"):
+        load("cifar10", prepared)
+
+
+def test_the_newest_version_is_read(prepared: Path) -> None:
+    (prepared / "mnist/3.0.1").rename(prepared / "mnist/10.0.0")
+    (prepared / "mnist/9.0.0").mkdir()
+    (prepared / "mnist/incomplete.ABC_11.0.0").mkdir()
+    assert len(load("mnist", prepared).train_labels) == 30
+
+
+# Preparing: what is refused, and what is left behind.
+
+
+def test_registered_archives() -> None:
+    import tensorflow_datasets as tfds
+
+    for name, registered in REGISTERED.items():
+        url_infos = tfds.builder_cls(name).url_infos
+        assert {archive.url for archive in registered} == set(url_infos)
+        for archive in registered:
+            info = url_infos[archive.url]
+            assert (archive.size, archive.sha256) == (int(info.size), info.checksum)
+            assert archive.file_name == archive.url.rpartition("/")[2]
+
+
+def damage_archive(originals: Path, change: Callable[[bytes], bytes]) -> None:
+    archive = originals / "cifar-10-binary.tar.gz"
+    archive.write_bytes(change(archive.read_bytes()))
+
+
+def refusal(originals: Path, data_dir: Path, name: str = "cifar10") -> str:
+    """The message of a refused `prepare`, which must have written nothing."""
+    before = sorted(data_dir.parent.rglob("*"))
+    with pytest.raises(DataError) as error:
+        prepare(name, originals, data_dir)
+    assert sorted(data_dir.parent.rglob("*")) == before
+    return one_line(error)
+
+
+def test_prepare_refuses(originals: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    url = "get it from https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    assert "'digits' is not one of mnist, cifar10" in refusal(originals, data, "digits")
+    assert "is not a folder" in refusal(originals / "nowhere", data)
+    assert refusal(tmp_path, data) == f"{tmp_path} holds no cifar-10-binary.tar.gz; {url}"
+    (tmp_path / "file").touch()
+    assert "file is not a folder" in refusal(originals, tmp_path / "file")
+
+
+def test_prepare_refuses_archives_cut_short(originals: Path, tmp_path: Path) -> None:
+    damage_archive(originals, lambda content: content[:-100])
+    assert "cut short" in refusal(originals, tmp_path / "data")
+
+
+def test_prepare_refuses_archives_with_another_checksum(originals: Path, tmp_path: Path) -> None:
+    damage_archive(originals, lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    assert "sha256" in refusal(originals, tmp_path / "data")
+
+
+def test_prepare_refuses_to_overwrite(originals: Path, prepared: Path) -> None:
+    assert refusal(originals, prepared) == (
+        f"{prepared}/cifar10/3.0.2 exists; delete that folder to prepare cifar10 anew"
+    )
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError("disk full")])
+def test_an_interrupted_prepare_leaves_nothing_behind(
+    interruption: BaseException,
+    originals: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write = train.prepare._examples
+
+    def write_some(split: str, *arguments: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from write(split, *arguments)
+        if split == "test":  # By then the training examples are on the disk.
+            assert list((tmp_path / "data").rglob("*train*"))
+            raise interruption
+
+    monkeypatch.setattr(train.prepare, "_examples", write_some)
+    command = ["prepare", "mnist", "--from", str(originals), "--data-dir", str(tmp_path / "data")]
+    assert main(command) == 1
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line == f"error: {'interrupted' if str(interruption) == '' else 'disk full'}"
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+# The command line.
+
+
+def test_command_line(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = ["--data-dir", str(tmp_path / "data")]
+    assert main(["prepare", "cifar10", "--from", str(originals), *data_dir]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{tmp_path}/data/cifar10/3.0.2\n"
+    assert "train: 100%" in output.err
+    assert main(["show", "cifar10", *data_dir]) == 0
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
+    assert ["train", "uint8", "[50,", "32,", "32,", "3]"] in lines
+    assert ["fingerprint", load("cifar10", tmp_path / "data").fingerprint] in lines
+    counts = [np.count_nonzero(labels == 9) for _, labels in CIFAR10.values()]
+    assert ["truck", *map(str, counts)] in lines
+
+
+def test_bad_input_on_the_command_line_exits_with_2_and_one_line() -> None:
+    result = run("-m", "train.data", "show", "minst")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: data set 'minst' is not one of digits, mnist, cifar10; did you mean mnist?\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["shwo", "mnist"], ["show", "mnist", "--data", "x"], []])
+def test_unknown_commands_and_flags_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_a_folder_that_cannot_be_made_exits_with_1(originals: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    target = str(tmp_path / "file" / "data")
+    assert main(["prepare", "mnist", "--from", str(originals), "--data-dir", target]) == 1
+
+
+# The real data.
+
+
+@needs_real_data
+def test_real_mnist() -> None:
+    from tensorflow_datasets.core.hashing import Hasher
+
+    dataset = load("mnist")
+    assert dataset.train_images.shape == (60000, 28, 28, 1)
+    assert dataset.test_images.shape == (10000, 28, 28, 1)
+    assert np.bincount(dataset.train_labels).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
+    ]  # fmt: skip
+    # Stored in TFDS's order; undone, the labels begin as those of the original file do.
+    assert dataset.train_labels[:5].tolist() == [4, 1, 0, 7, 8]
+    order = sorted(range(60000), key=Hasher("train").hash_key)
+    assert dataset.train_labels[np.argsort(order)[:5]].tolist() == [5, 0, 4, 1, 9]
+
+
+@needs_real_data
+def test_real_cifar10() -> None:
+    dataset = load("cifar10")
+    assert dataset.train_images.shape == (50000, 32, 32, 3)
+    assert dataset.test_images.shape == (10000, 32, 32, 3)
+    assert np.bincount(dataset.train_labels).tolist() == [5000] * 10
+    assert np.bincount(dataset.test_labels).tolist() == [1000] * 10
+    first = [dataset.classes[label] for label in dataset.train_labels[:5]]
+    assert first == ["frog", "truck", "truck", "deer", "automobile"]
+    assert dataset.train_labels[:5].tolist() == [6, 9, 9, 4, 1]
