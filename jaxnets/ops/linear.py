@@ -7,12 +7,7 @@ the leading axes of x taken together. A prefix d marks the derivative of a scala
 import jax
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import (
-    accumulation_dtype,
-    one_dtype,
-    sharding_of,
-    varying_together,
-)
+from jaxnets.ops.arguments import one_dtype, sharding_of, varying_together, widened
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> jax.Array:
@@ -59,21 +54,17 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ja
 
 
 def _contract(a, b, axes, out_sharding=None):
-    """Product of a and b contracted over `axes`, accumulated in float32 for half precision."""
-    return jax.lax.dot_general(
-        a,
-        b,
-        (axes, ((), ())),
-        preferred_element_type=accumulation_dtype(a.dtype),
-        out_sharding=out_sharding,
-    )
+    # No preferred_element_type: XLA sums the products of half precision in float32 anyway, and its
+    # CPU backend lacks the batched product of two bfloat16 arrays into a float32 one.
+    return jax.lax.dot_general(a, b, (axes, ((), ())), out_sharding=out_sharding)
 
 
 def _plain_linear(x, weight, bias):
     y = _contract(x, weight, ((x.ndim - 1,), (0,)))
-    if bias is not None:
-        y = y + bias.astype(y.dtype)
-    return y.astype(x.dtype)
+    if bias is None:
+        return y
+    wide_y, wide_bias = widened(y, bias)
+    return (wide_y + wide_bias).astype(x.dtype)
 
 
 _linear = jax.custom_vjp(_plain_linear)
@@ -90,8 +81,9 @@ def _linear_bwd(res, dy):
     leading = tuple(range(x.ndim - 1))
     dx = _contract(dy, weight, ((x.ndim - 1,), (1,)), sharding_of(x))
     dweight = _contract(x, dy, (leading, leading), sharding_of(weight))
-    dbias = None if bias is None else dy.sum(leading, dtype=dweight.dtype).astype(bias.dtype)
-    return dx.astype(x.dtype), dweight.astype(weight.dtype), dbias
+    (wide_dy,) = widened(dy)
+    dbias = None if bias is None else wide_dy.sum(leading).astype(bias.dtype)
+    return dx, dweight, dbias
 
 
 _linear.defvjp(_linear_fwd, _linear_bwd)

@@ -127,7 +127,8 @@ def _is_label(labels, scores):
 
 def _plain_class_cross_entropy(probs, labels):
     label_probs = jnp.sum(jnp.where(_is_label(labels, probs), probs, jnp.zeros_like(probs)), -1)
-    return -jnp.log(label_probs)
+    (wide_probs,) = widened(label_probs)
+    return -jnp.log(wide_probs).astype(probs.dtype)
 
 
 _class_cross_entropy = jax.custom_vjp(_plain_class_cross_entropy)
@@ -139,8 +140,11 @@ def _class_cross_entropy_fwd(probs, labels):
 
 def _class_cross_entropy_bwd(res, dl):
     probs, labels = res
-    dprobs = jnp.where(_is_label(labels, probs), -dl[..., None] / probs, jnp.zeros_like(probs))
-    return dprobs, None
+    is_label = _is_label(labels, probs)
+    # Divided by 1 off the label, where 1 / p could overflow: its derivative would be NaN.
+    wide_probs, wide_dl = widened(jnp.where(is_label, probs, jnp.ones_like(probs)), dl)
+    quotient = (-wide_dl[..., None] / wide_probs).astype(probs.dtype)
+    return jnp.where(is_label, quotient, jnp.zeros_like(probs)), None
 
 
 _class_cross_entropy.defvjp(_class_cross_entropy_fwd, _class_cross_entropy_bwd)
