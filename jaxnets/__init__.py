@@ -2,6 +2,7 @@
 
 from jaxnets import ops
 from jaxnets.autodiff import autodiff
+from jaxnets.costs import costs
 from jaxnets.gradcheck import gradcheck
 
-__all__ = ["autodiff", "gradcheck", "ops"]
+__all__ = ["autodiff", "costs", "gradcheck", "ops"]

@@ -131,10 +131,10 @@ def _normal_like(rng, array):
 def _argument_names(f, args, kwargs) -> list[str]:
     positional = [f"args[{i}]" for i in range(len(args))]
     try:
-        parameters = inspect.signature(f).parameters.values()
+        parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # Some builtins have no signature.
-        parameters = ()
-    for i, parameter in enumerate(list(parameters)[: len(args)]):
+        parameters = []
+    for i, parameter in enumerate(parameters[: len(args)]):
         if parameter.kind == parameter.VAR_POSITIONAL:
             break
         positional[i] = parameter.name

@@ -280,7 +280,7 @@ def silu(x: ArrayLike) -> jax.Array:
     return _silu(floating("x", x))
 
 
-# h'(x) = sigma(x) + x sigma(x) (1 - sigma(x)), and 1 - sigma(x) = sigma(-x) without cancelling.
+# h'(x) = sigma(x) + x sigma(x) (1 - sigma(x)).
 
 
 def _plain_silu(x):
@@ -297,7 +297,8 @@ def _silu_fwd(x):
 
 def _silu_bwd(x, dy):
     wide, wide_dy = widened(x, dy)
-    derivative = jax.lax.logistic(wide) * (1.0 + wide * jax.lax.logistic(-wide))
+    sigma = jax.lax.logistic(wide)
+    derivative = sigma * (1.0 + wide * (1.0 - sigma))
     return ((wide_dy * derivative).astype(dy.dtype),)
 
 

@@ -42,7 +42,7 @@ def cross_entropy(probs: ArrayLike, labels: ArrayLike) -> jax.Array:
     """
     probs, labels = _checked("cross_entropy", "probs", probs, labels)
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        return _class_cross_entropy(*varying_together([probs, labels]))
+        return _class_cross_entropy(*varying_together([probs, labels]), probs.shape[-1])
     return _distribution_cross_entropy(*varying_together([probs, labels]))
 
 
@@ -113,11 +113,9 @@ def _checked(
     return scores, labels
 
 
-def _is_label(labels, scores):
-    """[..., C], whether c is the label. A comparison, because a gather neither fuses nor shards."""
-    return labels[..., None] == jax.lax.broadcasted_iota(
-        labels.dtype, scores.shape, scores.ndim - 1
-    )
+def _is_label(labels, classes):
+    """Return [..., C], whether c is the label; a comparison: a gather neither fuses nor shards."""
+    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
 
 
 # --- cross-entropy of probabilities --------------------------------------------------------------
@@ -125,26 +123,29 @@ def _is_label(labels, scores):
 # dl/dp_c = -t_c / p_c and dl/dt_c = -log p_c. For classes the sum has one term, l = -log p_y.
 
 
-def _plain_class_cross_entropy(probs, labels):
-    label_probs = jnp.sum(jnp.where(_is_label(labels, probs), probs, jnp.zeros_like(probs)), -1)
-    (wide_probs,) = widened(label_probs)
+def _label_probs(probs, labels):
+    is_label = _is_label(labels, probs.shape[-1])
+    return jnp.sum(jnp.where(is_label, probs, jnp.zeros_like(probs)), -1)
+
+
+def _plain_class_cross_entropy(probs, labels, classes):
+    (wide_probs,) = widened(_label_probs(probs, labels))
     return -jnp.log(wide_probs).astype(probs.dtype)
 
 
-_class_cross_entropy = jax.custom_vjp(_plain_class_cross_entropy)
+_class_cross_entropy = jax.custom_vjp(_plain_class_cross_entropy, nondiff_argnums=(2,))
 
 
-def _class_cross_entropy_fwd(probs, labels):
-    return _plain_class_cross_entropy(probs, labels), (probs, labels)
+def _class_cross_entropy_fwd(probs, labels, classes):
+    # p_y alone, one number an example: no other probability is in the gradient.
+    return _plain_class_cross_entropy(probs, labels, classes), (_label_probs(probs, labels), labels)
 
 
-def _class_cross_entropy_bwd(res, dl):
-    probs, labels = res
-    is_label = _is_label(labels, probs)
-    # Divided by 1 off the label, where 1 / p could overflow: its derivative would be NaN.
-    wide_probs, wide_dl = widened(jnp.where(is_label, probs, jnp.ones_like(probs)), dl)
-    quotient = (-wide_dl[..., None] / wide_probs).astype(probs.dtype)
-    return jnp.where(is_label, quotient, jnp.zeros_like(probs)), None
+def _class_cross_entropy_bwd(classes, res, dl):
+    label_probs, labels = res
+    wide_probs, wide_dl = widened(label_probs, dl)
+    quotient = (-wide_dl / wide_probs).astype(dl.dtype)[..., None]
+    return jnp.where(_is_label(labels, classes), quotient, jnp.zeros_like(quotient)), None
 
 
 _class_cross_entropy.defvjp(_class_cross_entropy_fwd, _class_cross_entropy_bwd)
@@ -211,7 +212,7 @@ def _expectation(weights, log_probs):
 
 def _plain_class_softmax_cross_entropy(logits, labels, smoothing):
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _is_label(labels, logits).astype(log_probs.dtype)
+    one_hot = _is_label(labels, logits.shape[-1]).astype(log_probs.dtype)
     return -_expectation(_smoothed(one_hot, smoothing), log_probs).astype(logits.dtype)
 
 
@@ -221,7 +222,7 @@ _class_softmax_cross_entropy = jax.custom_vjp(_plain_class_softmax_cross_entropy
 def _class_softmax_cross_entropy_fwd(logits, labels, smoothing):
     # p - q is all that the backward needs, and it is one array of the logits' size and dtype.
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _is_label(labels, logits).astype(log_probs.dtype)
+    one_hot = _is_label(labels, logits.shape[-1]).astype(log_probs.dtype)
     q = _smoothed(one_hot, smoothing)
     difference = (jnp.exp(log_probs) - q).astype(logits.dtype)
     loss = -_expectation(q, log_probs).astype(logits.dtype)
