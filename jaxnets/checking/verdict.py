@@ -115,7 +115,7 @@ def compare(
             message = (
                 f"{label} at {[int(i) for i in index]}: got {value[index]:.9g}, expected "
                 f"{reference[index]:.9g}, {off:.3g} ULPs apart "
-                f"(allowed difference {limit_here:.2g}, rounding's share here)"
+                f"(rounding explains {limit_here:.2g})"
             )
     return Check(name, dtype, "failed" if message else "passed", message, ulps)
 
