@@ -4,14 +4,14 @@ A command parses its flags with `parse`, which refuses a value out of range. Nei
 anything else that is slow to import is needed for that, so a mistake is answered at once.
 """
 
+import ctypes
 import dataclasses
 import math
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import tyro
 
@@ -33,14 +33,14 @@ class Mlp(Network):
     """Multilayer perceptron: per hidden layer a linear map, norm, activation and dropout.
 
     Attributes:
-        hidden: Widths of the hidden layers joined by "-", where 3x1000 stands for
-            1000-1000-1000; examples: 100, 500-100, 5x100.
+        hidden: Widths of the hidden layers joined by "-", such as 100 or 500-100; the short form
+            of 1000-1000-1000 is 3x1000.
         activation: Activation function (leaky_relu with slope 0.01, elu with alpha 1, gelu exact).
         norm: Normalisation before each activation: over the batch, or over each example's layer.
         dropout: Probability to drop an activation while training, in [0, 1).
-        initializer: Initial weights: he N(0, 2/in); glorot U(-a, a) with a^2 = 6/(in + out);
-            pytorch U(-a, a) with a^2 = 1/in, biases too; normal N(0, s^2) with s the --initial-std.
-            Biases are 0 otherwise.
+        initializer: Initial weights of a layer with n inputs and m outputs: he N(0, 2/n); glorot
+            U(-a, a) with a^2 = 6/(n + m); pytorch U(-a, a) with a^2 = 1/n, biases too; normal
+            N(0, s^2) with s = --initial-std. Biases are 0 otherwise.
         initial_std: Standard deviation of --initializer normal.
     """
 
@@ -57,8 +57,9 @@ class Data:
     """The images.
 
     Attributes:
-        dataset: Data set: digits (8x8, comes with scikit-learn), or mnist (28x28) or cifar10
-            (32x32x3) prepared by TensorFlow Datasets or by "python -m train.data prepare".
+        dataset: Data set: digits (8x8 pixels, comes with scikit-learn), mnist (28x28) or cifar10
+            (32x32, colour); the last two as TensorFlow Datasets or "python -m train.data prepare"
+            leave them.
         data_dir: Folder of the prepared data sets.
         preprocessing: What the network sees: standardize, pixels minus the mean training image,
             divided by the standard deviation of that difference over all pixels; mean-image,
@@ -85,8 +86,8 @@ class Training:
             negative; a step takes learning rate times this off each.
         l2: Coefficient of the sum of squares of all weights (no 1/2; not the biases and scales),
             added to the loss that is minimised and left out of the loss that is reported.
-        label_smoothing: Share of each training label that is spread evenly over the classes, in
-            [0, 1]; the loss that is reported is that of the plain labels.
+        label_smoothing: Share of each training label that is spread evenly over the classes, from
+            0 to 1; the loss that is reported is that of the plain labels.
         steps: Number of updates.
         epochs: Passes through the training set, instead of --steps; the examples left over at the
             end of each pass, fewer than a batch, are not used in it.
@@ -181,9 +182,9 @@ class Allowed(NamedTuple):
 
 
 _AT_LEAST_1 = Allowed(lambda n: 1 <= n < 2**31, "a whole number from 1 on, below 2^31")
-_POSITIVE = Allowed(lambda x: 0 < x < math.inf, "positive and finite")
-_NOT_NEGATIVE = Allowed(lambda x: 0 <= x < math.inf, "finite and not negative")
-_BELOW_1 = Allowed(lambda x: 0 <= x < 1, "at least 0 and below 1")
+_POSITIVE = Allowed(lambda x: 0 < x < math.inf, "positive and finite in float32")
+_NOT_NEGATIVE = Allowed(lambda x: 0 <= x < math.inf, "not negative and finite in float32")
+_BELOW_1 = Allowed(lambda x: 0 <= x < 1, "at least 0 and below 1 in float32")
 
 # Comparisons with NaN are false, so none of these lets it through.
 ALLOWED = {
@@ -244,7 +245,9 @@ def completed(run: R) -> R:
     values = flags(run)
     for name, allowed in ALLOWED.items():
         value = values.get(name)
-        if value is not None and not allowed.test(value):
+        # In float32, as the run computes: 1e-50 is not positive there, nor 0.999999999 below 1.
+        seen = ctypes.c_float(value).value if isinstance(value, float) else value
+        if value is not None and not allowed.test(seen):
             raise ConfigError(f"{option(name)} {value}: must be {allowed.words}")
 
     found: dict[str, Any] = {}
@@ -294,8 +297,9 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
         The run, complete.
 
     Raises:
-        SystemExit: with status 2 after a message on stderr if a flag or a value is wrong, with
-            status 0 after printing the help.
+        ConfigError: a value is out of range, or two flags do not go together.
+        SystemExit: after printing the help, or, with status 2, what is wrong with a flag that is
+            unknown or a value that is no number or no choice.
     """
     run = tyro.cli(
         kind,
@@ -304,13 +308,4 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    try:
-        return completed(run)
-    except ConfigError as error:
-        refuse(error)
-
-
-def refuse(error: object) -> NoReturn:
-    """Print one line on stderr, and exit with status 2."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+    return completed(run)

@@ -10,7 +10,8 @@ each batch and brings it into the form that the network sees.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ import optax
 
 from jaxnets import autodiff, ops
 from jaxnets.layers import Layer, weights
-from train.config import Training
+from train.data import Dataset
 
 
 class Hyper(NamedTuple):
@@ -199,20 +200,13 @@ OPTIMIZERS: dict[str, Callable[[Hyper], optax.GradientTransformation]] = {
 }
 
 
-def hyperparameters(training: Training, dropout: float = 0.0) -> Hyper:
-    """Return the numbers of a run as arrays, None where they have no effect."""
-
-    def array(value):
-        return jnp.float32(value) if value else None
-
-    return Hyper(
-        learning_rate=jnp.float32(training.learning_rate),
-        momentum=None if training.momentum is None else jnp.float32(training.momentum),
-        weight_decay=None if training.weight_decay is None else jnp.float32(training.weight_decay),
-        l2=array(training.l2),
-        label_smoothing=array(training.label_smoothing),
-        dropout=array(dropout),
-    )
+def hyperparameters(flags: Mapping[str, Any]) -> Hyper:
+    """Return the numbers among the flags of a run as arrays, None where they have no effect."""
+    values: dict[str, Any] = {name: flags.get(name) for name in Hyper._fields}
+    for name in ("l2", "label_smoothing", "dropout"):
+        values[name] = values[name] or None  # 0 adds nothing and costs time.
+    arrays = [None if value is None else jnp.float32(value) for value in values.values()]
+    return Hyper._make(arrays)
 
 
 # --- the order of the examples -------------------------------------------------------------------
@@ -247,28 +241,37 @@ def batches(seed: int, examples: int, batch_size: int, start: int = 0) -> Iterat
 
 # --- what the network sees -----------------------------------------------------------------------
 
+# The largest value that a pixel can have, where it is not 255.
+_LARGEST_PIXEL = {"digits": 16}
 
-def affine(
-    preprocessing: str, images: np.ndarray, largest_pixel: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return shift [H, W, C] and scale [] of `Data`, both float32.
+
+def on_device(dataset: Dataset, preprocessing: str) -> tuple[Data, Data]:
+    """Put the training and the test set on the device.
 
     Args:
-        preprocessing: "standardize", for pixels minus the mean image, divided by the standard
-            deviation of that difference over all pixels; "mean-image", for pixels as stored minus
-            the mean image; "unit", for pixels in [0, 1].
-        images: uint8 [N, H, W, C], the training images.
-        largest_pixel: the largest value that a pixel can have.
+        dataset: the images and labels.
+        preprocessing: "standardize", for pixels minus the mean training image, divided by the
+            standard deviation of that difference over all pixels; "mean-image", for pixels as
+            stored minus the mean training image; "unit", for pixels in [0, 1].
+
+    Returns:
+        Both sets, with the shift and scale of the training images.
     """
-    zero, one = np.zeros(images.shape[1:], np.float32), np.float32(1)
+    images = dataset.train_images
+    shift, scale = np.zeros(images.shape[1:], np.float32), 1.0
     if preprocessing == "unit":
-        return zero, np.float32(one / largest_pixel)
-    mean = images.mean(0, dtype=np.float64).astype(np.float32)
-    if preprocessing == "mean-image":
-        return mean, one
-    squares = 0.0
-    for chunk in np.array_split(images, max(len(images) // 500, 1)):
-        difference = (chunk - mean).ravel()
-        squares += float(difference @ difference)
-    std = np.sqrt(squares / images.size)
-    return mean, np.float32(1 / std if std > 0 else 1)
+        scale = 1.0 / _LARGEST_PIXEL.get(dataset.name, 255)
+    else:
+        shift = images.mean(0, dtype=np.float64).astype(np.float32)
+    if preprocessing == "standardize":
+        squares = 0.0
+        for chunk in np.array_split(images, len(images) // _CHUNK + 1):
+            difference = (chunk - shift).ravel()
+            squares += float(difference @ difference)
+        # Images that are all the same leave nothing to scale.
+        scale = math.sqrt(images.size / squares) if squares else 1.0
+    affine = jax.device_put((shift, np.float32(scale)))
+    return (
+        Data(jax.device_put(images), jax.device_put(dataset.train_labels), *affine),
+        Data(jax.device_put(dataset.test_images), jax.device_put(dataset.test_labels), *affine),
+    )

@@ -102,15 +102,15 @@ def _evaluate(jaxpr, consts, arguments, rng):
             if rng is not None and terms > 1:
                 # The partial sums of n terms of either sign grow as sqrt(n), and each is rounded.
                 inputs = [_nudged(value, math.sqrt(terms), rng) for value in inputs]
-            outputs = _bind(equation, inputs)
+            outputs = _bind(jaxpr, equation, inputs)
             if rng is not None and name not in _EXACT:
                 outputs = [_nudged(value, length, rng) for value in outputs]
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _bind(equation, inputs):
-    """Return the outputs of one equation."""
+def _bind(jaxpr, equation, inputs):
+    """Return the outputs of one of jaxpr's equations."""
     if any(isinstance(value, core.Jaxpr | core.ClosedJaxpr) for value in equation.params.values()):
         # A loop or a map over a mesh, whose own way to be called depends on the version of JAX.
         values = {
@@ -118,8 +118,14 @@ def _bind(equation, inputs):
             for atom, value in zip(equation.invars, inputs, strict=True)
             if not isinstance(atom, core.Literal)
         }
-        jaxpr = core.Jaxpr((), list(values), equation.outvars, [equation], equation.effects)
-        return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*values.values())
+        alone = jaxpr.replace(
+            constvars=[],
+            invars=list(values),
+            outvars=equation.outvars,
+            eqns=[equation],
+            effects=equation.effects,
+        )
+        return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values.values())
     outputs = equation.primitive.bind(*inputs, **equation.params)
     return outputs if equation.primitive.multiple_results else [outputs]
 

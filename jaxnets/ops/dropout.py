@@ -8,6 +8,7 @@ from jaxnets.ops.arguments import (
     concrete,
     floating,
     floating_scalar,
+    sharding_of,
     varying_together,
     widened,
 )
@@ -59,7 +60,7 @@ def _check_key(key):
 
 
 def _plain_dropout(x, key, rate):
-    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape, out_sharding=sharding_of(x))
     wide_x, wide_rate = widened(x, rate)
     return jnp.where(kept, (wide_x / (1.0 - wide_rate)).astype(x.dtype), jnp.zeros_like(x))
 

@@ -69,14 +69,14 @@ def softmax_cross_entropy(
     smoothing: Szegedy et al., Rethinking the Inception architecture (2016), section 7.
     """
     logits, labels = _checked("softmax_cross_entropy", "logits", logits, labels)
+    classes = jnp.issubdtype(labels.dtype, jnp.integer)
     smoothing = None
     if not (isinstance(label_smoothing, numbers.Real) and label_smoothing == 0):
-        wide = accumulation_dtype(logits.dtype)
+        wide = accumulation_dtype(logits.dtype, *([] if classes else [labels.dtype]))
         smoothing = floating_scalar("label_smoothing", label_smoothing, wide)
         known = concrete(label_smoothing)
         if known is not None and not 0 <= known <= 1:
             raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
-    classes = jnp.issubdtype(labels.dtype, jnp.integer)
     op = _class_softmax_cross_entropy if classes else _distribution_softmax_cross_entropy
     if smoothing is None:
         return op(*varying_together([logits, labels]), None)
@@ -115,7 +115,9 @@ def _checked(
 
 def _is_label(labels, classes):
     """Return [..., C], whether c is the label; a comparison: a gather neither fuses nor shards."""
-    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
+    # An 8-bit label cannot count 300 classes: class 259 would wrap around to 3.
+    dtype = labels.dtype if classes - 1 <= jnp.iinfo(labels.dtype).max else jnp.dtype(jnp.int32)
+    return labels.astype(dtype)[..., None] == jnp.arange(classes, dtype=dtype)
 
 
 # --- cross-entropy of probabilities --------------------------------------------------------------

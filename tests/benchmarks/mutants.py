@@ -1,0 +1,536 @@
+"""Bugs to plant in the ops: what `gradcheck` must find, each an edit of the real source."""
+
+import ast
+import contextlib
+import functools
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Mutant(NamedTuple):
+    """One planted bug.
+
+    Attributes:
+        op: the op that it breaks.
+        kind: the sort of mistake that it is.
+        module: the name of the op's module in `jaxnets.ops`.
+        function: the function of that module that is edited.
+        before: a text that occurs there once.
+        after: what replaces it. It may use the module's names, jnp, np and `HELPERS`.
+    """
+
+    op: str
+    kind: str
+    module: str
+    function: str
+    before: str
+    after: str
+
+    @property
+    def name(self) -> str:
+        """The bug in one line."""
+        return f"{self.op}: {self.kind}: {self.function}: {self.before} -> {self.after}"
+
+
+# --- what the edited sources may call ------------------------------------------------------------
+
+# Bound here, because chex replaces `jax.lax.stop_gradient` while it looks.
+_stop_gradient = jax.lax.stop_gradient
+
+
+def detached(tree):
+    """Return `tree` as constants: right at first order, wrong at second."""
+    return jax.tree.map(_stop_gradient, tree)
+
+
+@jax.custom_batching.custom_vmap
+def _one(array):
+    return jnp.ones_like(array)
+
+
+@_one.def_vmap
+def _three_halves(axis_size, mapped, array):
+    return 1.5 * jnp.ones_like(array), mapped[0]
+
+
+def one_unless_mapped(array):
+    """Return ones of an array's shape and dtype, but 1.5 under `jax.vmap`."""
+    return _one(_stop_gradient(array))
+
+
+def sum_in_numpy(array):
+    """Return the sum of all entries; under `jax.vmap` of the whole batch's, for each row."""
+    return jax.pure_callback(
+        lambda a: np.full(np.shape(a)[:-1], np.sum(a), a.dtype),
+        jax.ShapeDtypeStruct((), array.dtype),
+        _stop_gradient(array).reshape(-1),
+        vmap_method="expand_dims",
+    )
+
+
+def shaken(array):
+    """Return `array` moved by a few units in the last place, other ones in each run."""
+    units = 4.0 * float(jnp.finfo(array.dtype).eps)
+    factors = 1.0 + units * np.random.default_rng().standard_normal(array.shape)
+    return array * jnp.asarray(factors, array.dtype)
+
+
+def first(array):
+    """Return an array of the same shape, all of whose entries are the first one."""
+    return jnp.full_like(array, array.ravel()[0])
+
+
+HELPERS = (detached, one_unless_mapped, sum_in_numpy, shaken, first)
+
+# --- the table: op, module and function, then kind, before and after -----------------------------
+
+_TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
+    ("linear", "linear", "_linear_fwd"): [
+        (
+            "forward rule's value",
+            "_plain_linear(x, weight, bias), (",
+            "_plain_linear(x, weight, None), (",
+        ),
+        (
+            "swapped residual",
+            "(x, weight, bias)\n",
+            "(x, x[:1].reshape(-1, 1) + 0 * weight, bias)\n",
+        ),
+        ("forward over reverse", "return _plain_linear(", "return _linear("),
+    ],
+    ("linear", "linear", "_linear_bwd"): [
+        (
+            "transposition",
+            "(dy, weight, ((x.ndim - 1,), (1,))",
+            "(dy, weight, ((x.ndim - 1,), (0,))",
+        ),
+        ("transposition", "return dx, dweight,", "return dx, dweight.T.reshape(weight.shape),"),
+        ("sign", "return dx,", "return -dx,"),
+        ("0.1 % scale", "return dx, dweight,", "return dx, 1.001 * dweight,"),
+        ("missing sum over the batch", "(x, dy, (", "(x[:1], dy[:1], ("),
+        ("wrong reduction", "wide_dy.sum(leading)", "wide_dy.mean(leading)"),
+        ("wrong axis", "wide_dy.sum(leading)", "(0 * bias + wide_dy.sum(-1).ravel()[0])"),
+        ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
+        ("scalar cotangent", "x, weight, bias = res", "x, weight, bias = res; dy = first(dy)"),
+        ("missing gradient", "return dx, dweight, dbias", "return dx, None, dbias"),
+        ("missing gradient", "astype(bias.dtype)", "astype(bias.dtype) * 0"),
+        ("wrong dtype", "return dx,", "return dx.astype(jnp.float16),"),
+        ("half precision inside", "return dx,", "return dx.astype(jnp.bfloat16).astype(x.dtype),"),
+        ("second order", "x, weight, bias = res", "x, weight, bias = detached(res)"),
+        ("impure", "return dx, dweight,", "return dx, shaken(dweight),"),
+        ("only under vmap", "return dx,", "return dx * one_unless_mapped(dx),"),
+    ],
+    ("relu", "activations", "_plain_relu"): [
+        ("factor", "zeros_like(x), x)", "zeros_like(x), 2.0 * x)"),
+    ],
+    ("relu", "activations", "_relu_fwd"): [
+        ("forward rule's value", "return y, y", "return y + 0.001, y"),
+        ("forward over reverse", "_plain_relu(x)", "_relu(x)"),
+        ("swapped residual", "return y, y", "return y, -x"),
+    ],
+    ("relu", "activations", "_relu_bwd"): [
+        ("stale mask", "y > 0", "y > 0.5"),
+        ("stale mask", "y > 0", "y >= 0"),
+        ("sign", "dy, jnp", "-dy, jnp"),
+        ("0.1 % scale", "dy, jnp", "1.001 * dy, jnp"),
+        ("ignored cotangent", "dy, jnp", "jnp.ones_like(dy), jnp"),
+        ("scalar cotangent", "dy, jnp", "first(dy), jnp"),
+        ("NaN", "jnp.where(y > 0, dy, jnp.zeros_like(dy))", "dy * (y / y)"),
+        ("missing gradient", "(jnp.where(y > 0, dy, jnp.zeros_like(dy)),)", "(None,)"),
+        ("wrong dtype", "jnp.zeros_like(dy))", "jnp.zeros_like(dy)).astype(jnp.float16)"),
+    ],
+    ("leaky_relu", "activations", "_leaky_relu_bwd"): [
+        ("missing term", "dy, slope * dy)", "dy, jnp.zeros_like(dy))"),
+        ("factor", "slope * dy)", "slope * slope * dy)"),
+        ("stale mask", "dx = jnp.where(x > 0,", "dx = jnp.where(x > 1,"),
+        (
+            "stale mask",
+            "where(x > 0, jnp.zeros_like(wide_x), wide_dy * wide_x)",
+            "abs(wide_dy * wide_x)",
+        ),
+        ("sign", "dslope = jnp", "dslope = -jnp"),
+        ("wrong reduction", "jnp.sum(", "jnp.mean("),
+        ("scalar cotangent", "widened(dy, x)", "widened(first(dy), x)"),
+        ("second order", "x, slope = res", "x, slope = detached(res)"),
+        ("missing gradient", "dslope.astype(slope.dtype)", "None"),
+        ("wrong dtype", "dslope.astype(slope.dtype)", "dslope.astype(jnp.float16)"),
+    ],
+    ("elu", "activations", "_elu_fwd"): [
+        ("swapped residual", "(x, alpha), (x, alpha)", "(x, alpha), (_plain_elu(x, alpha), alpha)"),
+    ],
+    ("elu", "activations", "_elu_bwd"): [
+        ("factor", "wide_dy * wide_alpha * jnp", "wide_dy * jnp"),
+        ("missing term", "jnp.exp(wide_x)", "jnp.expm1(wide_x)"),
+        ("missing term", "jnp.expm1(wide_x)", "jnp.exp(wide_x)"),
+        ("0.1 % scale", "jnp.exp(wide_x)", "1.001 * jnp.exp(wide_x)"),
+        ("ignored cotangent", "wide_dy * jnp.expm1(", "jnp.expm1("),
+        ("NaN", "jnp.expm1(wide_x)", "jnp.expm1(wide_x) * (wide_x / wide_x)"),
+        ("second order", "x, alpha = res", "x, alpha = res; alpha = detached(alpha)"),
+    ],
+    ("gelu", "activations", "_gelu_exact_fwd"): [
+        ("forward over reverse", "_plain_gelu_exact(x)", "_gelu_exact(x)"),
+        ("forward rule's value", "_plain_gelu_exact(x)", "_plain_gelu_tanh(x)"),
+    ],
+    ("gelu", "activations", "_gelu_exact_bwd"): [
+        ("missing term", " + wide * density", ""),
+        ("sign", "+ wide * density", "- wide * density"),
+        ("factor", " / math.sqrt(2.0 * math.pi)", ""),
+        ("0.1 % scale", "+ wide * density", "+ 1.001 * wide * density"),
+        ("second order", "widened(x, dy)", "widened(detached(x), dy)"),
+    ],
+    ("gelu", "activations", "_gelu_tanh_bwd"): [
+        ("factor", "3.0 * _CUBIC", "_CUBIC"),
+        ("0.1 % scale", "3.0 * _CUBIC", "3.0 * 0.04476"),
+        ("missing term", "0.5 * (1.0 + t) +", ""),
+        ("not linear", "wide_dy * derivative", "jnp.clip(wide_dy, -1.0, 1.0) * derivative"),
+        (
+            "only under vmap",
+            "wide_dy * derivative",
+            "wide_dy * derivative * one_unless_mapped(wide)",
+        ),
+    ],
+    ("silu", "activations", "_silu_fwd"): [
+        ("swapped residual", "_plain_silu(x), x", "_plain_silu(x), _plain_silu(x)"),
+        ("forward over reverse", "_plain_silu(x), x", "_silu(x), x"),
+    ],
+    ("silu", "activations", "_silu_bwd"): [
+        ("missing term", " * (1.0 + wide * (1.0 - sigma))", ""),
+        ("sign", "1.0 - sigma", "1.0 + sigma"),
+        ("not linear", "wide_dy * derivative", "wide_dy * jnp.abs(wide_dy) * derivative"),
+        ("impure", "wide_dy * derivative", "shaken(wide_dy * derivative)"),
+        (
+            "only under vmap",
+            "wide_dy * derivative",
+            "wide_dy * derivative * one_unless_mapped(wide)",
+        ),
+    ],
+    ("tanh", "activations", "_tanh_fwd"): [
+        ("swapped residual", "return y, y", "return y, x"),
+        ("forward rule's value", "return y, y", "return 1.001 * y, y"),
+    ],
+    ("tanh", "activations", "_tanh_bwd"): [
+        ("sign", "(1.0 + wide_y)", "(1.0 - wide_y)"),
+        ("missing term", " * (1.0 + wide_y)", ""),
+        ("not linear", "widened(y, dy)", "widened(y, jnp.clip(dy, -1.0, 1.0))"),
+        ("wrong dtype", "astype(dy.dtype)", "astype(jnp.float16)"),
+        ("second order", "widened(y, dy)", "detached(widened(y, dy))"),
+        ("scalar cotangent", "widened(y, dy)", "widened(y, jnp.full_like(dy, dy.mean()))"),
+    ],
+    ("sigmoid", "activations", "_sigmoid_fwd"): [
+        ("swapped residual", "return y, y", "return y, x"),
+        ("forward over reverse", "y = jax.lax.logistic(x)", "y = _sigmoid(x)"),
+    ],
+    ("sigmoid", "activations", "_sigmoid_bwd"): [
+        ("sign", "1.0 - wide_y", "1.0 + wide_y"),
+        ("missing term", " * (1.0 - wide_y)", ""),
+        ("0.1 % scale", "1.0 - wide_y", "1.001 - wide_y"),
+        ("missing gradient", "((wide_dy * wide_y * (1.0 - wide_y)).astype(dy.dtype),)", "(None,)"),
+        ("only under vmap", "(1.0 - wide_y)", "(1.0 - wide_y) * one_unless_mapped(dy)"),
+    ],
+    ("softplus", "activations", "_softplus_fwd"): [
+        ("swapped residual", "return y, y", "return y, x"),
+    ],
+    ("softplus", "activations", "_softplus_bwd"): [
+        ("sign", "-wide_dy", "wide_dy"),
+        ("missing term", "jnp.expm1(-wide_y)", "jnp.exp(-wide_y)"),
+        ("0.1 % scale", "-wide_dy", "-1.001 * wide_dy"),
+        ("ignored cotangent", "-wide_dy * jnp", "-jnp"),
+        ("impure", "widened(y, dy)", "widened(shaken(y), dy)"),
+        ("half precision inside", "-wide_y)", "-wide_y.astype(jnp.float16)).astype(dy.dtype)"),
+    ],
+    ("softmax", "softmax", "_softmax_bwd"): [
+        ("missing term", " - jnp.sum(wide_dy * y, axis, keepdims=True)", ""),
+        ("missing term", "jnp.sum(wide_dy * y,", "jnp.sum(wide_dy,"),
+        ("sign", "(wide_dy - jnp", "(wide_dy + jnp"),
+        ("wrong axis", "axis, keepdims", "-1, keepdims"),
+        ("wrong axis", "axis, keepdims", "1 - axis, keepdims"),
+        ("wrong reduction", "jnp.sum(", "jnp.mean("),
+        ("ignored cotangent", "jnp.sum(wide_dy * y,", "jnp.sum(jnp.ones_like(y) * y,"),
+        ("one entry", "dx.astype(dy.dtype)", "dx.at[-1].set(0.0).astype(dy.dtype)"),
+        ("0.1 % scale", "jnp.sum(wide_dy * y,", "1.001 * jnp.sum(wide_dy * y,"),
+        ("second order", "y.astype(wide), dy", "detached(y.astype(wide)), dy"),
+        ("wrong dtype", "dx.astype(dy.dtype)", "dx.astype(jnp.float16)"),
+        (
+            "only under vmap",
+            "dx.astype(dy.dtype)",
+            "dx.astype(dy.dtype) + (sum_in_numpy(dy) - dy.sum())",
+        ),
+    ],
+    ("log_softmax", "softmax", "_log_softmax_fwd"): [
+        ("forward rule's value", "return y, y", "return y - 0.001, y"),
+        ("forward over reverse", "y = _plain_log_softmax(x, axis)", "y = _log_softmax(x, axis)"),
+    ],
+    ("log_softmax", "softmax", "_log_softmax_bwd"): [
+        ("missing term", "jnp.exp(y.astype(wide))", "y.astype(wide)"),
+        ("missing term", " * jnp.sum(wide_dy, axis, keepdims=True)", ""),
+        ("sign", "wide_dy - jnp", "wide_dy + jnp"),
+        ("wrong axis", "axis, keepdims", "None, keepdims"),
+        ("wrong reduction", "jnp.sum(", "jnp.mean("),
+        ("one entry", "dx.astype(dy.dtype)", "dx.at[..., 0].mul(1.01).astype(dy.dtype)"),
+        ("second order", "jnp.exp(y.", "jnp.exp(detached(y)."),
+        ("impure", "dx.astype(dy.dtype)", "shaken(dx).astype(dy.dtype)"),
+    ],
+    ("cross_entropy", "losses", "_class_cross_entropy_fwd"): [
+        ("forward over reverse", "_plain_class_cross_entropy(", "_class_cross_entropy("),
+    ],
+    ("cross_entropy", "losses", "_class_cross_entropy_bwd"): [
+        ("sign", "-wide_dl", "wide_dl"),
+        ("scalar cotangent", "-wide_dl", "-jnp.full_like(wide_dl, wide_dl.mean())"),
+        ("ignored cotangent", "-wide_dl", "-jnp.ones_like(wide_dl)"),
+        ("stale mask", "_is_label(labels, classes)", "_is_label(labels, classes) | True"),
+        ("stale mask", "_is_label(labels, classes)", "_is_label((labels + 1) % classes, classes)"),
+        ("NaN", "quotient, jnp", "quotient, 0.0 / jnp"),
+        (
+            "second order",
+            "label_probs, labels = res",
+            "label_probs, labels = detached(res[0]), res[1]",
+        ),
+    ],
+    ("cross_entropy", "losses", "_distribution_cross_entropy_bwd"): [
+        ("missing gradient", "dlabels.astype(labels.dtype)", "None"),
+        ("missing term", "dlabels = -dl * jnp.log(safe_probs)", "dlabels = -dl * safe_probs"),
+        ("missing term", "-dl * labels.astype(wide) / safe_probs", "-dl / safe_probs"),
+        ("sign", "dlabels = -dl", "dlabels = dl"),
+        ("factor", "/ safe_probs", "* safe_probs"),
+        ("wrong reduction", "dl.astype(wide)[..., None]", "dl.astype(wide)[..., None] / dl.size"),
+        ("wrong dtype", "dprobs.astype(probs.dtype)", "dprobs.astype(jnp.bfloat16)"),
+    ],
+    ("softmax_cross_entropy", "losses", "_class_softmax_cross_entropy_fwd"): [
+        ("missing term", "(jnp.exp(log_probs) - q)", "jnp.exp(log_probs)"),
+        ("missing term", "exp(log_probs) - q)", "exp(log_probs) - one_hot)"),
+        ("missing term", "one_hot - 1.0 / logits.shape[-1]", "one_hot"),
+        ("sign", "(jnp.exp(log_probs) - q)", "(q - jnp.exp(log_probs))"),
+        ("forward rule's value", "-_expectation(q,", "-_expectation(one_hot,"),
+        ("second order", "difference, None)", "detached(difference), None)"),
+        ("0.1 % scale", "exp(log_probs) - q)", "exp(log_probs) - 1.001 * q)"),
+    ],
+    ("softmax_cross_entropy", "losses", "_class_softmax_cross_entropy_bwd"): [
+        ("missing gradient", "jnp.sum(wide_dl * loss_slope)", "0 * jnp.sum(wide_dl)"),
+        ("ignored cotangent", "wide_dl * loss_slope", "loss_slope"),
+        ("ignored cotangent", "wide_dl[..., None] * wide", "wide"),
+        ("scalar cotangent", "wide_dl[..., None] *", "jnp.mean(wide_dl) *"),
+        ("scalar cotangent", "wide_dl[..., None] *", "first(wide_dl)[..., None] *"),
+    ],
+    ("softmax_cross_entropy", "losses", "_distribution_softmax_cross_entropy_bwd"): [
+        ("missing gradient", "dlabels.astype(labels.dtype)", "None"),
+        ("missing gradient", "dlabels.astype(labels.dtype)", "jnp.zeros_like(labels)"),
+        ("factor", "else 1.0 - smoothing", "else 1.0"),
+        ("sign", "dlabels = -wide_dl", "dlabels = wide_dl"),
+        ("sign", "(t - 1.0 / t.shape[-1])", "(t + 1.0 / t.shape[-1])"),
+        ("wrong reduction", "jnp.sum(wide_dl * slope)", "jnp.mean(wide_dl * slope)"),
+        # Right at first order, where the labels sum to 1.
+        ("second order", " * jnp.sum(q, -1, keepdims=True)", ""),
+        ("missing term", "keepdims=True) - q)", "keepdims=True) - t)"),
+        (
+            "only under vmap",
+            "dlogits = wide_dl *",
+            "dlogits = one_unless_mapped(log_probs) * wide_dl *",
+        ),
+    ],
+    ("l2_penalty", "losses", "_l2_penalty_fwd"): [
+        (
+            "forward over reverse",
+            "_plain_l2_penalty(params), params",
+            "_l2_penalty(params), params",
+        ),
+        (
+            "forward rule's value",
+            "_plain_l2_penalty(params), params",
+            "0.5 * _plain_l2_penalty(params), params",
+        ),
+    ],
+    ("l2_penalty", "losses", "_l2_penalty_bwd"): [
+        ("factor", "2.0 * dl", "dl"),
+        ("ignored cotangent", "2.0 * dl *", "2.0 *"),
+        ("not linear", "2.0 * dl *", "2.0 * dl * dl *"),
+        ("sign", "2.0 * dl", "-2.0 * dl"),
+        ("missing gradient", "2.0 * dl", "(w.ndim > 1) * 2.0 * dl"),
+        ("wrong reduction", "2.0 * dl", "2.0 / w.size * dl"),
+        ("0.1 % scale", "2.0 * dl", "2.002 * dl"),
+        ("second order", "w.astype(dl.dtype)", "detached(w)"),
+        ("wrong dtype", "astype(w.dtype)", "astype(jnp.float16)"),
+    ],
+    ("batch_norm", "norm", "_plain_batch_norm"): [
+        ("only under vmap", "jnp.where(mapped, m, m).reshape", "m.reshape"),
+    ],
+    ("batch_norm", "norm", "_batch_norm_fwd"): [
+        ("forward rule's value", "return (y, mean, variance)", "return (y, mean, variance * 1.25)"),
+        ("unbiased variance", "bias, mean, variance)\n", "bias, mean, 1.25 * variance)\n"),
+        ("swapped residual", "bias, mean, variance)\n", "bias, variance, mean + 3.0)\n"),
+    ],
+    ("batch_norm", "norm", "_batch_norm_bwd"): [
+        ("missing term", "dbias / count - x_hat", "x_hat"),
+        ("missing term", " - x_hat * (dscale / count)", ""),
+        ("missing term", "wide_scale * rstd *", "rstd *"),
+        ("missing term", "dscale = _sum_rows(dy * x_hat)", "dscale = _sum_rows(dy * wide_x)"),
+        ("sign", "dy - dbias / count", "dy + dbias / count"),
+        ("factor", "max(math.prod(x.shape[:-1]), 1)", "max(math.prod(x.shape), 1)"),
+        ("factor", "2.0 / count", "1.0 / count"),
+        ("statistics' cotangent", "dmean / count + ", ""),
+        ("statistics' cotangent", " + (2.0 / count) * dvariance * (wide_x - mean)", ""),
+        ("eps ignored", "variance + eps", "variance"),
+        (
+            "missing sum over the batch",
+            "dbias = _sum_rows(dy)",
+            "dbias = dy.reshape(-1, dy.shape[-1])[0]",
+        ),
+        (
+            "swapped residual",
+            "dscale.astype(scale.dtype), dbias",
+            "dbias.astype(scale.dtype), dscale",
+        ),
+        (
+            "second order",
+            "jax.lax.rsqrt(variance + eps)",
+            "jax.lax.rsqrt(detached(variance) + eps)",
+        ),
+    ],
+    ("layer_norm", "norm", "_layer_norm_fwd"): [
+        ("forward over reverse", "return y,", "return _layer_norm(x, scale, bias, eps),"),
+        ("unbiased variance", "mean, rstd)\n", "mean, 0.9 * rstd)\n"),
+    ],
+    ("layer_norm", "norm", "_layer_norm_bwd"): [
+        ("missing term", "g - mean_g -", "g -"),
+        ("missing term", " - x_hat * mean_g_x_hat", ""),
+        ("missing term", "g = wide_scale * wide_dy", "g = wide_dy"),
+        ("sign", "- x_hat * mean", "+ x_hat * mean"),
+        ("wrong axis", "jnp.mean(g, -1,", "jnp.mean(g, 0,"),
+        ("wrong reduction", "jnp.mean(g * x_hat", "jnp.sum(g * x_hat"),
+        (
+            "eps ignored",
+            "x, scale, bias, mean, rstd = res",
+            "x, scale, bias, mean, rstd = res; rstd = jax.lax.rsqrt(rstd**-2 - eps)",
+        ),
+        ("0.1 % scale", "dx = rstd * (", "dx = 1.001 * rstd * ("),
+        (
+            "missing sum over the batch",
+            "_sum_rows(wide_dy * x_hat)",
+            "_sum_rows((wide_dy * x_hat)[:1])",
+        ),
+        (
+            "second order",
+            "x, scale, bias, mean, rstd = res",
+            "x, scale, bias, mean, rstd = res; rstd = detached(rstd)",
+        ),
+        ("missing gradient", "dbias.astype(bias.dtype)", "None"),
+    ],
+    ("rms_norm", "norm", "_rms_norm_fwd"): [
+        ("swapped residual", "(x, scale, rrms)", "(y, scale, rrms)"),
+        ("forward over reverse", "return y,", "return _rms_norm(x, scale, eps),"),
+    ],
+    ("rms_norm", "norm", "_rms_norm_bwd"): [
+        ("missing term", " - x_hat * jnp.mean(g * x_hat, -1, keepdims=True)", ""),
+        ("missing term", "g = wide_scale * wide_dy", "g = wide_dy"),
+        ("factor", "dx = rrms *", "dx = rrms * rrms *"),
+        ("wrong axis", "x_hat, -1,", "x_hat, None,"),
+        ("wrong reduction", "jnp.mean(g", "jnp.sum(g"),
+        ("scalar cotangent", "x, scale, rrms = res", "x, scale, rrms = res; dy = first(dy)"),
+        ("swapped residual", "wide_x * rrms", "wide_x / rrms"),
+        (
+            "only under vmap",
+            "_sum_rows(wide_dy * x_hat)",
+            "_sum_rows(wide_dy * x_hat * one_unless_mapped(x_hat))",
+        ),
+        ("second order", "x, scale, rrms = res", "x, scale, rrms = res; x = detached(x)"),
+    ],
+    ("dropout", "dropout", "_plain_dropout"): [
+        (
+            "impure",
+            "bernoulli(key,",
+            "bernoulli(jax.random.key(np.random.default_rng().integers(2**31)),",
+        ),
+    ],
+    ("dropout", "dropout", "_dropout_fwd"): [
+        ("random key", "_plain_dropout(x, key,", "_plain_dropout(x, jax.random.split(key)[0],"),
+        ("forward over reverse", "return _plain_dropout(", "return _dropout("),
+    ],
+    ("dropout", "dropout", "_dropout_bwd"): [
+        ("random key", "_plain_dropout(dy, key,", "_plain_dropout(dy, jax.random.split(key)[1],"),
+        ("random key", "_plain_dropout(dy, key,", "_plain_dropout(dy, jax.random.key(0),"),
+        (
+            "not rescaled",
+            "_plain_dropout(dy, key,",
+            "_plain_dropout(dy * (1.0 - rate).astype(dy.dtype), key,",
+        ),
+        (
+            "not rescaled",
+            "_plain_dropout(dy, key,",
+            "_plain_dropout(dy / (1.0 - rate).astype(dy.dtype), key,",
+        ),
+        ("stale mask", "_plain_dropout(dy, key, rate)", "dy / (1.0 - rate).astype(dy.dtype)"),
+        ("sign", "_plain_dropout(dy, key, rate)", "_plain_dropout(-dy, key, rate)"),
+        ("ignored cotangent", "_plain_dropout(dy,", "_plain_dropout(jnp.ones_like(dy),"),
+        ("wrong dtype", "_plain_dropout(dy,", "_plain_dropout(dy.astype(jnp.float16),"),
+        ("transposition", "_plain_dropout(dy, key, rate)", "_plain_dropout(dy.T, key, rate).T"),
+        ("only under vmap", "_plain_dropout(dy,", "_plain_dropout(dy * one_unless_mapped(dy),"),
+    ],
+}
+
+MUTANTS: tuple[Mutant, ...] = tuple(
+    Mutant(op, kind, module, function, before, after)
+    for (op, module, function), edits in _TABLE.items()
+    for kind, before, after in edits
+)
+
+# --- planting ------------------------------------------------------------------------------------
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"jaxnets.ops.{name}")
+
+
+@functools.cache
+def _source(module: str) -> str:
+    path = _module(module).__file__
+    assert path is not None
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def edited_source(mutant: Mutant) -> str:
+    """Return the source of the mutant's module with the bug in it.
+
+    Raises:
+        LookupError: the function is not there, or does not contain the text exactly once.
+    """
+    source = _source(mutant.module)
+    lines = source.splitlines(keepends=True)
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == mutant.function:
+            head, body, tail = (
+                "".join(part)
+                for part in (
+                    lines[: node.lineno - 1],
+                    lines[node.lineno - 1 : node.end_lineno],
+                    lines[node.end_lineno :],
+                )
+            )
+            if body.count(mutant.before) != 1:
+                raise LookupError(f"{body.count(mutant.before)} times in the source: {mutant.name}")
+            return head + body.replace(mutant.before, mutant.after) + tail
+    raise LookupError(f"no such function: {mutant.name}")
+
+
+@contextlib.contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Run the edited source in the real module; put everything back afterwards.
+
+    The public functions that others have imported look their rules up in the module when they are
+    called, so that they call the edited ones.
+    """
+    module = _module(mutant.module)
+    code = compile(edited_source(mutant), str(module.__file__), "exec")
+    namespace = dict(vars(module))
+    vars(module).update({helper.__name__: helper for helper in HELPERS}, jnp=jnp, np=np)
+    try:
+        exec(code, vars(module))
+        yield
+    finally:
+        vars(module).clear()
+        vars(module).update(namespace)

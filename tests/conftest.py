@@ -1,0 +1,43 @@
+"""What every test runs under: four virtual devices, strict promotion, precision by choice."""
+
+import jax
+
+# Before JAX starts its backend.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers, the same for a test whichever tests run before it."""
+    return np.random.default_rng(list(request.node.name.encode()))
+
+
+@pytest.fixture
+def x64():
+    """Double precision, for the one test: elsewhere JAX is as its users have it."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float64", "float32", "bfloat16"])
+def dtype(request):
+    """Each dtype; double precision is enabled for float64 alone."""
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture(scope="session")
+def explicit_mesh():
+    """Four devices along `batch`, whose shardings are part of an array's type."""
+    return jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+
+
+@pytest.fixture(scope="session")
+def auto_mesh():
+    """Four devices along `batch`, for `shard_map`."""
+    return jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -1,0 +1,190 @@
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import autodiff, ops
+from tests.support import (
+    JAX,
+    Reference,
+    assert_trees_close,
+    check_op,
+    entries,
+    gradient,
+    name_of,
+    residual_bytes,
+)
+
+
+def relu(library, x):
+    return library.np.where(x > 0, x, 0.0)
+
+
+def leaky_relu(library, x, slope):
+    return library.np.where(x > 0, x, slope * x)
+
+
+def elu(library, x, alpha):
+    left = library.np.where(x > 0, 0.0, x)
+    return library.np.where(x > 0, x, alpha * (library.np.exp(left) - 1.0))
+
+
+def gelu(library, x):
+    return x * library.special.ndtr(x)
+
+
+def gelu_approximate(library, x):
+    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1.0 + library.np.tanh(inner))
+
+
+def silu(library, x):
+    return x * library.special.expit(x)
+
+
+def tanh(library, x):
+    growing, falling = library.np.exp(x), library.np.exp(-x)
+    return (growing - falling) / (growing + falling)
+
+
+def sigmoid(library, x):
+    return 1.0 / (1.0 + library.np.exp(-x))
+
+
+def softplus(library, x):
+    return library.np.log(1.0 + library.np.exp(x))
+
+
+# Rules that read the output read it rounded; from y, tanh's 1 - y^2 errs by 2 y times its rounding
+# and sigmoid's y (1 - y) by 1 - 2 y times.
+REFERENCES = {
+    "relu": Reference(relu),
+    "leaky_relu": Reference(leaky_relu),
+    "elu": Reference(elu),
+    "gelu": Reference(gelu),
+    "gelu (approximate)": Reference(gelu_approximate),
+    "silu": Reference(silu),
+    "tanh": Reference(tanh, saved=2.0),
+    "sigmoid": Reference(sigmoid, saved=1.0),
+    "softplus": Reference(softplus, saved=1.0),
+}
+ACTIVATIONS = entries(*(name.split()[0] for name in REFERENCES))
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+def test_values_and_gradients(entry, dtype, rng):
+    check_op(entry, REFERENCES[entry.name], dtype, rng)
+
+
+@pytest.mark.parametrize(
+    ("activation", "derivative"),
+    [
+        (ops.relu, 0.0),
+        (lambda x: ops.leaky_relu(x, 0.3), 0.3),
+        (lambda x: ops.leaky_relu(x, 0.0), 0.0),
+        (lambda x: ops.leaky_relu(x, -2.0), -2.0),
+        (lambda x: ops.elu(x, 0.7), 0.7),
+        (lambda x: ops.elu(x, 0.0), 0.0),
+        (lambda x: ops.elu(x), 1.0),
+    ],
+)
+def test_derivative_at_the_kink_is_the_left_one(activation, derivative, dtype):
+    zeros, ones = jnp.asarray([0.0, -0.0], dtype), jnp.ones(2, dtype)
+    for function in (activation, autodiff(activation)):
+        _, (dx,) = gradient(function, (zeros,), ones)
+        assert (dx == jnp.asarray(derivative, dtype)).all()
+
+
+def test_parameter_of_a_branch_not_taken_has_gradient_0():
+    x = jnp.array([0.0, 1.0, 200.0])
+    for activation in (ops.leaky_relu, ops.elu):
+        _, (_, dparameter) = gradient(activation, (x, jnp.float32(0.3)), jnp.ones(3))
+        assert dparameter == 0.0
+
+
+@pytest.mark.parametrize("parameter", [0.0, -0.5, 2.0])
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_zero_and_negative_parameters(name, parameter, rng, x64):
+    x, dy = jnp.asarray(rng.standard_normal((2, 17)))
+    arguments = x, jnp.asarray(parameter)
+    got = gradient(getattr(ops, name), arguments, dy)
+    expected = gradient(functools.partial(REFERENCES[name].formula, JAX), arguments, dy)
+    assert_trees_close(got, expected, 17, terms=3.0)
+
+
+def test_parameter_may_be_any_python_number():
+    x = jnp.array([-2.0, 3.0], jnp.bfloat16)
+    for half in (np.float64(0.5), jnp.float32(0.5), 0.5):
+        assert ops.leaky_relu(x, half).tolist() == [-1.0, 3.0]
+    assert ops.leaky_relu(x, 0).tolist() == [0.0, 3.0]
+    assert ops.elu(x, 2).dtype == jnp.bfloat16
+
+
+RNG = np.random.default_rng(0)
+
+# Value and derivative at -1e4 and at 1e4, a parameter being 0.5.
+FAR = {
+    "relu": ((0.0, 0.0), (1e4, 1.0)),
+    "leaky_relu": ((-5e3, 0.5), (1e4, 1.0)),
+    "elu": ((-0.5, 0.0), (1e4, 1.0)),
+    "gelu": ((0.0, 0.0), (1e4, 1.0)),
+    "gelu (approximate)": ((0.0, 0.0), (1e4, 1.0)),
+    "silu": ((0.0, 0.0), (1e4, 1.0)),
+    "tanh": ((-1.0, 0.0), (1.0, 0.0)),
+    "sigmoid": ((0.0, 0.0), (1.0, 0.0)),
+    "softplus": ((0.0, 0.0), (1e4, 1.0)),
+}
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+def test_far_from_zero(entry, dtype):
+    _, *parameters = entry.sample(RNG, (1,), dtype)
+    halves = [jnp.asarray(0.5, dtype) for _ in parameters]
+    for x, (value, derivative) in zip((-1e4, 1e4), FAR[entry.name], strict=True):
+        arguments = jnp.asarray(x, dtype), *halves
+        got, (dx, *dparameters) = gradient(entry.function, arguments, jnp.ones((), dtype))
+        assert got == jnp.asarray(value, dtype)
+        assert dx == derivative
+        assert all(jnp.isfinite(d) for d in dparameters)
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+def test_nan_stays_nan(entry, dtype):
+    _, *parameters = entry.sample(RNG, (1,), dtype)
+    assert jnp.isnan(entry.function(jnp.asarray(jnp.nan, dtype), *parameters))
+
+
+@pytest.mark.parametrize("name", ["relu", "elu", "tanh", "sigmoid", "softplus"])
+def test_infinities(name):
+    function = getattr(ops, name)
+    left = {"elu": -1.0, "tanh": -1.0}.get(name, 0.0)
+    right, slope = (1.0, 0.0) if name in ("tanh", "sigmoid") else (jnp.inf, 1.0)
+    assert jax.value_and_grad(function)(-jnp.inf) == (left, 0.0)
+    assert jax.value_and_grad(function)(jnp.inf) == (right, slope)
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+def test_residuals_are_one_array(entry, dtype):
+    x, *parameters = entry.sample(RNG, (8, 16), dtype)
+    scalars = len(parameters) * x.dtype.itemsize
+    assert residual_bytes(entry.function, x, *parameters) == x.nbytes + scalars
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "softplus"])
+def test_residual_is_the_output(name, rng):
+    """The next layer keeps it anyway."""
+    y, pull_back = jax.vjp(getattr(ops, name), jnp.asarray(rng.standard_normal(9), jnp.float32))
+    (residual,) = jax.tree.leaves(pull_back)
+    np.testing.assert_array_equal(residual, y)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_parameter_must_be_a_scalar(name):
+    parameter = {"leaky_relu": "negative_slope", "elu": "alpha"}[name]
+    with pytest.raises(ValueError, match=rf"{parameter} must be a scalar; got shape \[3\]"):
+        getattr(ops, name)(jnp.ones(3), jnp.ones(3))
+    with pytest.raises(TypeError, match=rf"{parameter} must have a floating dtype.*complex64"):
+        getattr(ops, name)(jnp.ones(3), 1j)

@@ -1,0 +1,350 @@
+import functools
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import gradcheck, ops
+from jaxnets.catalog import CATALOG
+from tests.benchmarks.mutants import MUTANTS, edited_source, planted
+from tests.benchmarks.mutations import points
+
+
+def failed(report, dtype=None):
+    """The names of the checks that failed, each once."""
+    return {c.name for c in report.failures if dtype in (None, c.dtype)}
+
+
+def messages(report, name):
+    return [c.message for c in report.failures if c.name == name]
+
+
+def with_rule(function, backward, forward=None):
+    """A function whose backward is `backward(arguments, cotangent)`."""
+    wrapped = jax.custom_vjp(function)
+    wrapped.defvjp(forward or (lambda *args: (function(*args), args)), backward)
+    return wrapped
+
+
+def cube(x):
+    return x * x * x
+
+
+def cube_gradient(res, dy):
+    (x,) = res
+    return (3.0 * x * x * dy,)
+
+
+POINT = jnp.asarray([0.5, -1.0, 2.0])
+
+
+# --- planted bugs and correct cases --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", sorted({mutant.module for mutant in MUTANTS}))
+def test_every_bug_can_be_planted(module):
+    for mutant in MUTANTS:
+        if mutant.module == module:
+            compile(edited_source(mutant), module, "exec")
+
+
+def test_the_table_has_every_op():
+    assert {mutant.op for mutant in MUTANTS} == {entry.op for entry in CATALOG}
+    assert len(set(MUTANTS)) == len(MUTANTS) >= 110
+
+
+def test_a_bug_whose_place_is_gone_is_an_error():
+    with pytest.raises(LookupError, match="0 times"):
+        edited_source(MUTANTS[0]._replace(before="no such text"))
+    with pytest.raises(LookupError, match="no such function"):
+        edited_source(MUTANTS[0]._replace(function="no_such_function"))
+
+
+def test_planting_changes_the_op_and_puts_it_back():
+    sign = next(m for m in MUTANTS if (m.op, m.kind) == ("relu", "sign"))
+    slope = jax.grad(ops.relu)
+    assert slope(1.0) == 1.0
+    with planted(sign):
+        assert slope(1.0) == -1.0
+    assert slope(1.0) == 1.0
+    assert "detached" not in vars(ops.relu.__globals__["_relu_bwd"]) | ops.relu.__globals__
+
+
+def sample_of_mutants():
+    """One for each op, of as many kinds as there are ops."""
+    shuffled = random.Random(7).sample(MUTANTS, len(MUTANTS))
+    chosen = {}
+    for op in dict.fromkeys(mutant.op for mutant in shuffled):
+        kinds = [mutant.kind for mutant in chosen.values()]
+        candidates = [mutant for mutant in shuffled if mutant.op == op]
+        chosen[op] = min(candidates, key=lambda mutant: kinds.count(mutant.kind))
+    return list(chosen.values())
+
+
+@pytest.mark.parametrize("mutant", sample_of_mutants(), ids=lambda m: f"{m.op}-{m.kind}")
+def test_planted_bug_is_found(mutant):
+    killed = set()
+    with planted(mutant):
+        for point in points(mutant.op, "float32"):
+            report = gradcheck(point.entry.function, *point.arguments)
+            killed |= {check.dtype for check in report.failures}
+            if killed == {"float32", "float64"}:
+                break
+    assert killed == {"float32", "float64"}
+
+
+@pytest.mark.parametrize("op", sorted({entry.op for entry in CATALOG}))
+def test_no_false_alarm(op, rng):
+    # At the shape and in the dtypes of the planted bugs, whose compiled primitives serve again.
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            point = next(points(op, dtype, rng=rng))
+            gradcheck(point.entry.function, *point.arguments).raise_if_failed()
+
+
+# --- what it takes and what it says --------------------------------------------------------------
+
+
+def test_trees_keywords_integers_keys_and_constants():
+    seen = []
+
+    def loss(params, rows, key, factor, *, target):
+        seen.append((rows.dtype, factor, key.dtype))
+        noise = jax.random.normal(key, target.shape, jnp.float32).astype(target.dtype)
+        return factor * (params["pair"][0] * params["pair"][1])[rows] - target * noise
+
+    report = gradcheck(
+        loss,
+        {"pair": (POINT, POINT + 1.0)},
+        jnp.asarray([2, 0]),
+        jax.random.key(0),
+        0.5,
+        target=jnp.asarray([1.0, 2.0]),
+    )
+    assert report.ok, report
+    assert all(dtype == jnp.int32 and factor == 0.5 for dtype, factor, _ in seen)
+    assert {check.dtype for check in report.checks} == {"float32", "float64"}
+    mapped = {c.name for c in report.checks if c.name.startswith("vmap")}
+    for name in ("params['pair'][0]", "params['pair'][1]", "rows", "key", "target"):
+        assert any(name in m for m in mapped), (name, mapped)
+
+
+def test_a_failure_says_what_and_where():
+    def scaled(params, x):
+        return x * params["weight"]
+
+    def backward(res, dy):
+        params, x = res
+        return {"weight": (dy * x).at[1, 2].add(1.0)}, dy * params["weight"]
+
+    x = jnp.arange(1.0, 7.0).reshape(2, 3)
+    report = gradcheck(with_rule(scaled, backward), {"weight": x + 1.0}, x)
+    check = next(c for c in report.failures if c.name == "vjp" and c.dtype == "float32")
+    assert check.message.startswith("gradient of params['weight'] at [1, 2]: got ")
+    assert "expected" in check.message
+    got, expected = (
+        float(check.message.split(word)[1].split(",")[0]) for word in ("got ", "expected ")
+    )
+    assert got - expected == pytest.approx(1.0, abs=1e-5)
+    assert f"{check.ulps:.3g}" != "0"
+    assert "ULPs apart" in check.message
+    # One ULP of the expected value is what the error is counted in.
+    counted = float(check.message.split(" ULPs")[0].split(", ")[-1])
+    assert counted == pytest.approx(1.0 / np.spacing(np.float32(abs(expected))), rel=0.01)
+    assert "failed in float32: vjp: gradient of params['weight'] at [1, 2]" in str(report)
+
+
+def test_report():
+    good = gradcheck(with_rule(cube, cube_gradient), POINT)
+    assert good.ok
+    assert not good.failures
+    assert good.raise_if_failed() is None
+    assert "ok" in str(good).splitlines()[0]
+
+    bad = gradcheck(with_rule(cube, lambda res, dy: (-cube_gradient(res, dy)[0],)), POINT)
+    assert not bad.ok
+    assert failed(bad, "float32") == {"vjp", "second order", "hessian"}
+    assert failed(bad, "float64") == {"vjp", "second order", "hessian", "finite differences"}
+    assert "FAILED" in str(bad).splitlines()[0]
+    with pytest.raises(AssertionError) as raised:
+        bad.raise_if_failed()
+    assert str(raised.value) == str(bad)
+
+
+def test_arguments_that_it_refuses():
+    with pytest.raises(TypeError, match="complex"):
+        gradcheck(jnp.abs, jnp.asarray([1j]))
+    with pytest.raises(ValueError, match="floating"):
+        gradcheck(lambda n: n + 1, jnp.asarray([1, 2]))
+    with pytest.raises(ValueError, match="floating"):
+        gradcheck(lambda x: x, 1.0)
+    with pytest.raises(ValueError, match="output"):
+        gradcheck(jnp.isnan, POINT)
+
+
+# --- functions that are right --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: jnp.where(x > 0, x, 0.0), lambda x: jnp.maximum(x, 0.0), jnp.abs],
+    ids=["where", "maximum", "abs"],
+)
+def test_a_kink_at_the_very_point_is_no_failure(function):
+    report = gradcheck(function, jnp.asarray([0.0, 1.5, -0.5]))
+    assert report.ok, report
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def powers(x, exponent):
+    return x**exponent
+
+
+powers.defvjp(lambda x, exponent: (x**exponent, x), lambda n, x, dy: (n * x ** (n - 1) * dy,))
+
+
+def softplus_in_numbers(x):
+    return jnp.log(1.0 + jnp.exp(x))
+
+
+@pytest.mark.parametrize(
+    "function", [softplus_in_numbers, jax.nn.gelu, lambda x: powers(x, 3)], ids=str
+)
+def test_functions_of_others(function):
+    gradcheck(function, POINT).raise_if_failed()
+
+
+def test_equinox():
+    equinox = pytest.importorskip("equinox")
+    model = equinox.nn.Linear(3, 2, key=jax.random.key(0))
+    report = gradcheck(lambda model, x: model(x), model, POINT)
+    assert report.ok, report
+    assert any("model.weight" in check.name for check in report.checks)
+
+
+def test_flax():
+    linen = pytest.importorskip("flax.linen")
+    model = linen.Dense(2)
+    params = model.init(jax.random.key(0), POINT)
+    gradcheck(model.apply, params, POINT).raise_if_failed()
+
+
+def test_a_loop_of_fixed_dtype_is_not_checked_in_float64():
+    def loop(x):
+        start = jnp.zeros((), jnp.float32)
+        return jax.lax.scan(lambda total, a: (total + a * a, None), start, x)[0]
+
+    report = gradcheck(loop, POINT)
+    assert report.ok, report
+    (skipped,) = [c for c in report.checks if c.status == "skipped"]
+    assert skipped.dtype == "float64"
+    assert "does not run in float64" in skipped.message
+    assert "float32" in skipped.message
+    assert "vjp" in {c.name for c in report.checks if c.status == "passed"}
+
+
+# --- functions that are wrong --------------------------------------------------------------------
+
+
+def test_a_gradient_that_ignores_a_dependence_fails_finite_differences():
+    # Autodiff agrees with itself here: only the function's own values tell.
+    report = gradcheck(lambda x: x * jax.lax.stop_gradient(x), POINT)
+    assert failed(report) == {"finite differences"}
+    assert "gradient of x: along a random direction it gives" in report.failures[0].message
+
+
+def test_a_gradient_of_another_dtype():
+    report = gradcheck(
+        with_rule(cube, lambda res, dy: (cube_gradient(res, dy)[0].astype(jnp.float16),)), POINT
+    )
+    assert failed(report, "float32") >= {"dtype"}
+    assert messages(report, "dtype")[0] == "gradient of x is float16[3], the argument float32[3]"
+
+
+def test_a_backward_that_is_wrong_under_vmap_alone():
+    @jax.custom_batching.custom_vmap
+    def one(x):
+        return jnp.ones_like(x)
+
+    @one.def_vmap
+    def _(axis_size, mapped, x):
+        return 2.0 * jnp.ones_like(x), mapped[0]
+
+    def backward(res, dy):
+        return (cube_gradient(res, dy)[0] * one(jax.lax.stop_gradient(dy)),)
+
+    report = gradcheck(with_rule(cube, backward), POINT)
+    assert failed(report) == {"vmap of x"}
+
+
+def test_a_callback_that_sums_over_the_mapped_axis():
+    def total(a):
+        return np.full(a.shape[:-1], a.sum(), a.dtype)
+
+    def backward(res, dy):
+        dy = jax.lax.stop_gradient(dy)
+        shape = jax.ShapeDtypeStruct((), dy.dtype)
+        summed = jax.pure_callback(total, shape, dy, vmap_method="expand_dims")
+        return (summed * jnp.ones_like(res[0]),)
+
+    report = gradcheck(with_rule(lambda x: jnp.flip(x.sum() * jnp.ones_like(x)), backward), POINT)
+    assert failed(report) == {"vmap of x"}
+
+
+def test_a_forward_rule_that_calls_the_wrapped_function():
+    wrapped = jax.custom_vjp(cube)
+    wrapped.defvjp(lambda x: (wrapped(x), (x,)), cube_gradient)
+    report = gradcheck(wrapped, POINT)
+    assert failed(report) == {"hessian"}
+    assert all("let it call the function's plain body" in m for m in messages(report, "hessian"))
+
+
+def test_a_rule_that_raises():
+    def backward(res, dy):
+        raise ValueError("no gradient here")
+
+    report = gradcheck(with_rule(cube, backward), POINT)
+    assert failed(report, "float32") == {"vjp"}
+    assert failed(report, "float64") == {"vjp", "finite differences"}
+    assert messages(report, "vjp")[0] == "raises ValueError: no gradient here"
+    assert "no gradient here" in str(report)
+
+
+def test_a_rule_that_needs_concrete_values():
+    def backward(res, dy):
+        (x,) = res
+        return (3.0 * x * x * dy if bool((x != 0).all()) else dy,)
+
+    report = gradcheck(with_rule(cube, backward), POINT)
+    assert {"jit", "vmap of x"} <= failed(report, "float32")
+    assert "vjp" not in failed(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "backward", "forward"),
+    [
+        ("linear", lambda res, dy: (cube_gradient(res, jnp.clip(dy, -0.1, 0.1))[0],), None),
+        ("finite", lambda res, dy: (cube_gradient(res, dy)[0] / jnp.sign(res[0] + 1.0),), None),
+        ("forward", cube_gradient, lambda x: (1.01 * cube(x), (x,))),
+        ("second order", lambda res, dy: cube_gradient(jax.lax.stop_gradient(res), dy), None),
+    ],
+    ids=["linear", "finite", "forward", "second order"],
+)
+def test_each_part_of_the_contract(name, backward, forward):
+    report = gradcheck(with_rule(cube, backward, forward), POINT)
+    assert name in failed(report, "float32")
+    assert name in failed(report, "float64")
+
+
+def test_a_gradient_that_differs_from_run_to_run():
+    runs = iter(range(1000))
+
+    def backward(res, dy):
+        # By one unit in the last place: too little for any comparison but that of the bits.
+        shake = 1.0 + (next(runs) % 2) * float(jnp.finfo(dy.dtype).eps)
+        return (cube_gradient(res, dy)[0] * shake,)
+
+    report = gradcheck(with_rule(cube, backward), POINT)
+    assert failed(report) == {"repeat"}

@@ -1,0 +1,94 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import layers, nets
+
+KEY = jax.random.key(0)
+
+
+def names(layer):
+    """The names of the layers in a net, in order."""
+    parts = [name for part in layer.parts for name in names(part)]
+    return parts or [layer.name]
+
+
+@pytest.mark.parametrize(
+    ("options", "block"),
+    [
+        ({}, ["Linear", "Relu"]),
+        ({"activation": "elu", "norm": "batch"}, ["Linear", "BatchNorm", "Elu"]),
+        ({"norm": "layer", "dropout": 0.2}, ["Linear", "LayerNorm", "Relu", "Dropout"]),
+        ({"norm": "rms", "dropout": 0}, ["Linear", "RMSNorm", "Relu"]),
+        ({"dropout": jnp.float32(0)}, ["Linear", "Relu", "Dropout"]),
+    ],
+)
+def test_mlp_is_made_of_blocks(options, block):
+    net = nets.mlp((7, 5, 3), **options)
+    assert names(net) == ["Flatten", *block, *block, "Linear"]
+    params, state, output_shape = net.init(KEY, (4, 2, 1))
+    assert output_shape == (3,)
+    x = jnp.ones((6, 4, 2, 1))
+    logits, _ = net.apply(params, state, x, key=KEY, training=True)
+    assert logits.shape == (6, 3)
+
+
+def test_mlp_computes_what_numpy_does(rng):
+    net = nets.mlp((7, 3), activation="leaky_relu", negative_slope=0.25, initializer=layers.pytorch)
+    params, state, _ = net.init(KEY, (4, 2))
+    x = rng.standard_normal((6, 4, 2))
+    _, (hidden, _), output = params
+    h = x.reshape(6, 8) @ np.asarray(hidden["weight"], np.float64) + hidden["bias"]
+    h = np.where(h > 0, h, 0.25 * h)
+    expected = h @ np.asarray(output["weight"], np.float64) + output["bias"]
+    logits, _ = net.apply(params, state, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "gelu", "silu"])
+def test_mlp_passes_the_activation_on(name, rng):
+    net = nets.mlp((5, 5), activation=name, negative_slope=0.3, alpha=0.6)
+    _, state, _ = net.init(KEY, (5,))
+    eye = {"weight": jnp.eye(5), "bias": jnp.zeros(5)}
+    x = jnp.asarray(rng.standard_normal((4, 5)), jnp.float32)
+    expected = {
+        "relu": jax.nn.relu,
+        "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.3),
+        "elu": lambda x: jax.nn.elu(x, 0.6),
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "silu": jax.nn.silu,
+    }[name](x)
+    y, _ = net.apply(({}, (eye, {}), eye), state, x)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_the_weights_do_not_depend_on_norm_and_dropout():
+    plain = layers.weights(nets.mlp((7, 5, 3)).init(KEY, (4,))[0])
+    other = layers.weights(nets.mlp((7, 5, 3), norm="layer", dropout=0.5).init(KEY, (4,))[0])
+    for a, b in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_initializer_draws_all_weights_and_biases():
+    def sevens(key, shape, dtype):
+        return jnp.full(shape, 7, dtype), jnp.full(shape[-1:], 3, dtype)
+
+    params = nets.mlp((7, 5, 3), initializer=sevens).init(KEY, (4,))[0]
+    assert {float(leaf.max()) for leaf in jax.tree.leaves(params)} == {3, 7}
+    assert {float(leaf.min()) for leaf in jax.tree.leaves(params)} == {3, 7}
+    assert all((weight == 7).all() for weight in layers.weights(params))
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "message"),
+    [
+        ((), {}, r"^mlp: widths .* got \[\]$"),
+        ((5, 0, 3), {}, r"^mlp: widths .* got \[5, 0, 3\]$"),
+        ((5, 3), {"activation": "rely"}, r"^mlp: activation .* got 'rely'$"),
+        ((5, 3), {"norm": "none"}, r"^mlp: norm .* got 'none'$"),
+    ],
+)
+def test_mlp_refuses_what_it_does_not_know(widths, options, message):
+    with pytest.raises(ValueError, match=message):
+        nets.mlp(widths, **options)

@@ -1,0 +1,198 @@
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from jaxnets import nets
+from train import data, program
+from train.config import (
+    ALLOWED,
+    ConfigError,
+    Data,
+    Mlp,
+    MlpRun,
+    Training,
+    flags,
+    hidden_widths,
+    parse,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def parsed(*arguments):
+    return parse(MlpRun, list(arguments), "prog", "description")
+
+
+# Flags, and what the one line about them says.
+REFUSED = [
+    (["--hidden", "0"], "--hidden 0: "),
+    (["--hidden", "100-"], "--hidden 100-: "),
+    (["--hidden", "3x"], "--hidden 3x: "),
+    (["--hidden", "0x100"], "--hidden 0x100: "),
+    (["--hidden", "1001x1"], "--hidden 1001x1: "),
+    (["--hidden", "1000001"], "--hidden 1000001: "),
+    (["--hidden", ""], "--hidden : "),
+    (["--dropout", "1"], "--dropout 1.0: must be at least 0 and below 1"),
+    (["--dropout", "0.999999999"], "--dropout 0.999999999: must be at least 0 and below 1"),
+    (["--dropout", "-0.1"], "--dropout -0.1: "),
+    (["--learning-rate", "0"], "--learning-rate 0.0: must be positive"),
+    (["--learning-rate", "-1"], "--learning-rate -1.0: must be positive"),
+    (["--learning-rate", "nan"], "--learning-rate nan: must be positive"),
+    (["--learning-rate", "inf"], "--learning-rate inf: must be positive"),
+    (["--learning-rate", "1e-50"], "--learning-rate 1e-50: must be positive"),
+    (["--learning-rate", "1e300"], "--learning-rate 1e+300: must be positive and finite"),
+    (["--optimizer", "momentum", "--momentum", "1"], "--momentum 1.0: must be at least 0"),
+    (["--optimizer", "adamw", "--weight-decay", "-1"], "--weight-decay -1.0: must be not negative"),
+    (["--l2", "-1"], "--l2 -1.0: must be not negative"),
+    (["--l2", "nan"], "--l2 nan: must be not negative"),
+    (["--label-smoothing", "1.1"], "--label-smoothing 1.1: must be from 0 to 1"),
+    (["--initializer", "normal", "--initial-std", "0"], "--initial-std 0.0: must be positive"),
+    (["--steps", "0"], "--steps 0: must be a whole number from 1 on"),
+    (["--steps", str(2**31)], f"--steps {2**31}: must be a whole number from 1 on, below 2^31"),
+    (["--epochs", "-1"], "--epochs -1: "),
+    (["--batch-size", "0"], "--batch-size 0: "),
+    (["--eval-every", "0"], "--eval-every 0: "),
+    (["--seed", "-1"], "--seed -1: "),
+    (["--seed", str(2**32)], f"--seed {2**32}: "),
+    # Flags that do not go together.
+    (["--steps", "5", "--epochs", "1"], "--epochs 1: must be left out where --steps is given"),
+    (["--momentum", "0.5"], "--momentum 0.5: is used with --optimizer momentum or nesterov"),
+    (["--weight-decay", "0.5"], "--weight-decay 0.5: is used with --optimizer adamw alone"),
+    (["--initial-std", "0.5"], "--initial-std 0.5: is used with --initializer normal alone"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda a: " ".join(a)[:40])
+def test_a_value_out_of_range_is_refused(arguments, message):
+    with pytest.raises(ConfigError) as error:
+        parsed(*arguments)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_every_number_has_a_range():
+    numbers = {
+        field.name
+        for part in (Mlp, Data, Training)
+        for field in dataclasses.fields(part)
+        if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
+    }
+    assert numbers | {"hidden"} == set(ALLOWED)
+    for name in numbers:
+        assert not ALLOWED[name].test(math.nan)
+
+
+def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
+    """One fresh interpreter for all: what a command line answers, and what it had imported."""
+    cases = [arguments for arguments, _ in REFUSED]
+    unknown = [["--learning-rat", "1"], ["--steps", "1.5"], ["--dataset", "minst"]]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    data_and_files = [
+        ["--batch-size", "1438"],
+        ["--epochs", str(2**31 - 1)],
+        ["--out", "full"],
+        ["--out", "full/file"],
+        ["--dataset", "mnist", "--data-dir", "full"],
+    ]
+    script = """
+import contextlib, io, json, sys
+from train.mlp import main
+answers = []
+for arguments in json.loads(sys.argv[1]):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            status = main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+    answers.append([status, output.getvalue(), errors.getvalue(), "jax" in sys.modules])
+print(json.dumps(answers))
+"""
+    answers = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", script, json.dumps(cases + unknown + data_and_files)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    for status, output, _errors, jax_imported in answers:
+        assert status == 2
+        assert output == ""
+        assert not jax_imported
+    for (_, message), (_, _, errors, _) in zip(REFUSED, answers, strict=False):
+        assert errors.startswith(f"error: {message}")
+        assert errors.count("\n") == 1
+    for arguments, (_, _, errors, _) in zip(unknown, answers[len(cases) :], strict=False):
+        assert arguments[0] in errors
+    last = [errors for _, _, errors, _ in answers[-len(data_and_files) :]]
+    assert last[0] == (
+        "error: --batch-size 1438: must be at most 1437, the number of training examples of "
+        "digits\n"
+    )
+    assert last[1].startswith("error: --epochs 2147483647: must make fewer than 2^31 steps")
+    assert last[2] == "error: --out full: must be absent or an empty folder; it holds a file\n"
+    assert last[3].startswith("error: --out full/file: must be absent or an empty folder; it is a")
+    assert "full holds no mnist" in last[4]
+    assert all(errors.count("\n") == 1 for errors in last)
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]  # Nothing written.
+
+
+def test_defaults_that_depend_on_others_are_filled_in():
+    plain = flags(parsed())
+    assert plain["steps"] == 1500
+    for name in ("momentum", "weight_decay", "initial_std", "epochs", "out", "data_dir"):
+        assert plain[name] is None
+    assert flags(parsed("--optimizer", "nesterov"))["momentum"] == 0.9
+    assert flags(parsed("--optimizer", "momentum", "--momentum", "0"))["momentum"] == 0
+    assert flags(parsed("--optimizer", "adamw"))["weight_decay"] == 0.01
+    assert flags(parsed("--initializer", "normal"))["initial_std"] == 1e-4
+    assert flags(parsed("--epochs", "3"))["steps"] is None
+    assert flags(parsed("--out", "some/where"))["out"] == "some/where"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "widths"),
+    [("100", (100,)), ("500-100", (500, 100)), ("2x30-5", (30, 30, 5)), ("1000x1", (1,) * 1000)],
+)
+def test_hidden_widths(hidden, widths):
+    assert hidden_widths(hidden) == widths
+    assert parsed("--hidden", hidden).network.hidden == hidden
+
+
+def choices(kind, name):
+    return typing.get_args(typing.get_type_hints(kind)[name])
+
+
+def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
+    for activation in choices(Mlp, "activation"):
+        nets.mlp((3, 2), activation=activation)
+    with pytest.raises(ValueError, match=r"one of \['relu'.*'softplus'\]") as error:
+        nets.mlp((3, 2), activation="none")
+    assert str(list(choices(Mlp, "activation"))) in str(error.value)
+    assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
+    assert set(choices(Training, "optimizer")) == set(program.OPTIMIZERS)
+    assert choices(Data, "dataset") == data.NAMES
+
+
+def test_help_explains_every_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed("--help")
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in flags(MlpRun()):
+        _, _, rest = text.partition(f"--{name.replace('_', '-')} ")
+        described, _, default = rest.partition("(default: ")
+        assert len(described) > 20, name
+        assert "--hidden" not in described, name
+        assert default, name

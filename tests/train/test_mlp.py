@@ -1,0 +1,231 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train import program, report
+from train.config import MlpRun, flags, parse
+from train.data import load
+from train.mlp import main, network
+from train.program import Hyper, hyperparameters
+
+ROOT = Path(__file__).parents[2]
+
+
+def started(folder, *arguments):
+    """A command of its own, as a person starts it in a folder of theirs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.mlp", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "curves", lambda *arguments: None)
+    with jax.numpy_dtype_promotion("standard"):
+        yield tmp_path
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def metrics(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_without_a_flag_it_learns_the_digits(tmp_path):
+    command = started(tmp_path)
+    output, progress = command.communicate(timeout=120)
+    assert command.returncode == 0
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("digits-mlp-")
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "config.json",
+        "curves.png",
+        "metrics.jsonl",
+        "summary.json",
+    ]
+
+    # What a person sees: the data, the net, a line per evaluation, the results, the files.
+    dataset = load("digits")
+    assert output.startswith(f"digits: {dataset.description}\n")
+    assert "Linear   [100]           6,500" in output
+    lines = progress.splitlines()
+    assert len(lines) == 16
+    assert lines[-1].startswith("step 1500/1500  train loss ")
+    assert "best accuracy" in output
+    relative = directory.relative_to(tmp_path)
+    assert output.splitlines()[-2:] == [
+        f"run directory {relative}",
+        f"figure        {relative / 'curves.png'}",
+    ]
+
+    # What it leaves.
+    config = read(directory / "config.json")
+    assert config["command"] == "train.mlp"
+    assert config["learning_rate"] == 0.001
+    assert config["seed"] == 0
+    records = metrics(directory)
+    assert [record["step"] for record in records] == list(range(0, 1501, 100))
+    assert records[-1]["epoch"] == pytest.approx(1500 / 7)
+    summary = read(directory / "summary.json")
+    assert summary["dataset"]["fingerprint"] == dataset.fingerprint
+    assert summary["dataset"]["train_examples"] == 1437
+    assert summary["device"]["platform"] == "cpu"
+    assert summary["versions"]["jax"] == jax.__version__
+    assert summary["steps_per_second"] > 0
+    assert summary["seconds"] == records[-1]["seconds"]
+    (row,) = summary["rows"]
+    assert row["config"]["hidden"] == "100"
+    assert not {"seed", "out", "data_dir"} & set(row["config"])
+    assert row["seeds"] == [0]
+    assert row["parameters"] == 64 * 100 + 100 + 100 * 10 + 10
+    for metric, best in (("test_loss", min), ("test_accuracy", max)):
+        values = [record[metric] for record in records]
+        assert row[metric]["final"]["values"] == values[-1:]
+        assert row[metric]["best"]["values"] == [best(values)]
+    assert row["test_accuracy"]["final"]["mean"] >= 0.96
+
+
+NORMAL = ["--initializer", "normal"]
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ([], ["--hidden", "50"]),
+        ([], ["--hidden", "2x100"]),
+        ([], ["--activation", "tanh"]),
+        ([], ["--norm", "layer"]),
+        ([], ["--dropout", "0.5"]),
+        ([], ["--initializer", "glorot"]),
+        ([], ["--initializer", "pytorch"]),
+        ([], NORMAL),
+        (NORMAL, [*NORMAL, "--initial-std", "0.1"]),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_the_flags_of_the_network_reach_it(base, change):
+    def logits(arguments):
+        run = parse(MlpRun, arguments, "prog", "description")
+        hyper = hyperparameters(flags(run))
+        net, key = network(run, hyper, 10), jax.random.key(0)
+        params, state, _ = net.init(key, (8, 8, 1))
+        return net.apply(params, state, jnp.ones((2, 8, 8, 1)), key=key, training=True)[0]
+
+    assert not np.allclose(logits(base), logits(change), rtol=1e-3, atol=1e-6)
+
+
+def test_the_numbers_among_the_flags_reach_the_program():
+    values = {
+        "--learning-rate": "0.125",
+        "--l2": "0.25",
+        "--label-smoothing": "0.375",
+        "--dropout": "0.5",
+        "--momentum": "0.625",
+    }
+    arguments = [word for pair in values.items() for word in pair]
+    run = parse(MlpRun, ["--optimizer", "momentum", *arguments], "prog", "description")
+    assert hyperparameters(flags(run)) == Hyper(0.125, 0.625, None, 0.25, 0.375, 0.5)
+    adamw = ["--optimizer", "adamw", "--weight-decay", "0.75"]
+    run = parse(MlpRun, adamw, "prog", "description")
+    assert hyperparameters(flags(run)) == Hyper(np.float32(0.001), None, 0.75, None, None, None)
+
+
+def test_the_flags_of_the_training_reach_it(here):
+    plain = ["--steps", "3", "--batch-size", "500"]
+    losses = {}
+    for i, change in enumerate(
+        [
+            [],
+            ["--optimizer", "rmsprop"],
+            ["--preprocessing", "unit"],
+            ["--batch-size", "400"],
+            ["--seed", "1"],
+        ]
+    ):
+        assert main([*plain, *change, "--out", str(i)]) == 0
+        losses[" ".join(change)] = round(metrics(here / str(i))[-1]["test_loss"], 4)
+    assert len(set(losses.values())) == 5, losses
+
+
+def test_epochs_are_passes_through_the_data(here, capsys):
+    assert main(["--epochs", "2", "--batch-size", "600", "--eval-every", "3", "--out", "run"]) == 0
+    records = metrics(here / "run")
+    assert [record["step"] for record in records] == [0, 3, 4]  # 1437 // 600 = 2 batches.
+    assert records[-1]["epoch"] == 2
+    assert read(here / "run" / "config.json")["epochs"] == 2
+
+
+def test_a_run_repeats_itself_and_autodiff_agrees(here, monkeypatch):
+    gradients, runs, original = [], {}, program.make_program
+
+    def make_program(network, image_shape, optimizer, gradient):
+        gradients.append(gradient)
+        return original(network, image_shape, optimizer, gradient)
+
+    monkeypatch.setattr(program, "make_program", make_program)
+
+    for name, gradient in [("a", "explicit"), ("b", "explicit"), ("c", "autodiff")]:
+        arguments = ["--steps", "60", "--eval-every", "20", "--gradient", gradient, "--out", name]
+        assert main(arguments) == 0
+        runs[name] = [
+            [r[m] for m in ("train_loss", "test_loss", "train_accuracy", "test_accuracy")]
+            for r in metrics(here / name)[1:]
+        ]
+    assert gradients == ["explicit", "explicit", "autodiff"]
+    assert runs["a"] == runs["b"]
+    np.testing.assert_allclose(runs["a"], runs["c"], rtol=1e-5)
+
+
+def test_a_run_that_diverges_ends_with_status_1_and_the_step(here, capsys):
+    arguments = ["--optimizer", "sgd", "--learning-rate", "1e30", "--eval-every", "10"]
+    assert main([*arguments, "--out", "run"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: the training loss is nan at step 2; ")
+    assert [record["step"] for record in metrics(here / "run")] == [0]
+    assert not (here / "run" / "summary.json").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(here, capsys):
+    (here / "run").mkdir()
+    (here / "run" / "notes").write_text("mine")
+    digest = hashlib.sha256(b"mine").digest()
+    assert main(["--out", "run"]) == 2
+    output = capsys.readouterr()
+    assert output.err == "error: --out run: must be absent or an empty folder; it holds a file\n"
+    assert output.out == ""
+    assert [path.name for path in (here / "run").iterdir()] == ["notes"]
+    assert hashlib.sha256((here / "run" / "notes").read_bytes()).digest() == digest
+
+
+def test_ctrl_c_keeps_the_metrics(tmp_path):
+    command = started(tmp_path, "--steps", "1000000000", "--eval-every", "10", "--out", "run")
+    lines = [command.stderr.readline() for _ in range(3)]
+    assert lines[2].startswith("step         20/1000000000  train loss ")
+    command.send_signal(signal.SIGINT)
+    _, rest = command.communicate(timeout=60)
+    assert command.returncode == 130
+    last = rest.splitlines()[-1]
+    assert last.startswith("interrupted after step ")
+    assert last.endswith("; the metrics so far are in run")
+    assert "Traceback" not in rest
+    records = metrics(tmp_path / "run")
+    assert [record["step"] for record in records[:3]] == [0, 10, 20]
+    assert records[-1]["step"] <= int(last.split()[3].rstrip(";"))

@@ -1,0 +1,126 @@
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from train import store
+from train.data import load
+from train.store import RunDirectory, StoreError
+
+
+def record(step, loss, accuracy):
+    """An evaluation; at step 0 there is nothing of training to report."""
+    return {
+        "step": step,
+        "train_loss": None if step == 0 else loss - 0.25,
+        "train_accuracy": None if step == 0 else accuracy + 0.25,
+        "test_loss": loss,
+        "test_accuracy": accuracy,
+    }
+
+
+def test_the_named_folder_is_the_run_directory(tmp_path):
+    out = tmp_path / "a" / "b"
+    with RunDirectory.create(out, "digits-mlp") as directory:
+        assert directory.path == out
+    (tmp_path / "empty").mkdir()
+    with RunDirectory.create(tmp_path / "empty", "digits-mlp") as directory:
+        assert directory.curves == tmp_path / "empty" / "curves.png"
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out, words in [
+        (tmp_path, "holds 2 files"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "link", "is a file"),
+        (tmp_path / "file" / "below", "cannot be written"),
+    ]:
+        with pytest.raises(StoreError, match=words) as error:
+            RunDirectory.create(out, "digits-mlp")
+        assert str(error.value).startswith(f"--out {out}: ")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_without_a_name_it_is_called_after_what_runs_and_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "NOW"))
+    paths = []
+    for _ in range(3):  # In one second.
+        with RunDirectory.create(None, "digits-mlp") as directory:
+            paths.append(directory.path)
+    assert paths == [Path("runs", f"digits-mlp-NOW{suffix}") for suffix in ("", "-2", "-3")]
+
+
+def test_metrics_are_there_as_soon_as_they_are_made(tmp_path):
+    with RunDirectory.create(tmp_path / "run", "digits-mlp") as directory:
+        for step in (0, 100):
+            directory.append(record(step, 1 / 3, 0.5))
+            lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+            assert json.loads(lines[-1]) == record(step, 1 / 3, 0.5)
+        with pytest.raises(ValueError, match="JSON"):
+            directory.append({"test_loss": float("nan")})
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_summary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    with RunDirectory.create(tmp_path / "run", "digits-mlp") as directory:
+        directory.write_summary({"rows": [1]})
+        with pytest.raises(TypeError):
+            directory.write_summary({"rows": [1, 2], "unknown": object()})
+        path = tmp_path / "run" / "summary.json"
+        assert json.loads(path.read_text()) == {"rows": [1]}
+
+        def unplugged(source, target):
+            assert json.loads(Path(source).read_text()) == {"rows": [3]}
+            raise OSError("unplugged")
+
+        monkeypatch.setattr(os, "replace", unplugged)
+        with pytest.raises(OSError, match="unplugged"):
+            directory.write_summary({"rows": [3]})
+        assert json.loads(path.read_text()) == {"rows": [1]}
+
+
+def test_a_row_holds_final_and_best_of_each_metric():
+    records = [record(0, 2.5, 0.125), record(100, 0.5, 0.5), record(200, 0.75, 0.375)]
+    row = store.row({"l2": 0.1}, [3], 17, [records])
+    assert row["config"] == {"l2": 0.1}
+    assert row["seeds"] == [3]
+    assert row["parameters"] == 17
+    for metric, final, best in [
+        ("train_loss", 0.5, 0.25),
+        ("train_accuracy", 0.625, 0.75),
+        ("test_loss", 0.75, 0.5),
+        ("test_accuracy", 0.375, 0.5),
+    ]:
+        assert row[metric]["final"] == {"mean": final, "std": 0.0, "values": [final]}
+        assert row[metric]["best"] == {"mean": best, "std": 0.0, "values": [best]}
+
+
+def test_a_row_of_several_seeds_has_their_mean_and_sample_deviation():
+    runs = [[record(0, 2.5, 0.1), record(100, loss, 0.5)] for loss in (0.5, 0.7, 1.2)]
+    spread = store.row({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
+    assert spread["values"] == [0.5, 0.7, 1.2]
+    assert spread["mean"] == pytest.approx(0.8)
+    assert spread["std"] == pytest.approx(statistics.stdev([0.5, 0.7, 1.2]))
+    assert json.loads(json.dumps(spread)) == spread
+
+
+def test_what_ran_where_is_told():
+    versions = store.versions()
+    assert set(versions) == {"python", "jaxnets", "jax", "jaxlib", "optax", "numpy"}
+    assert versions["jax"] == jax.__version__
+    dataset = load("digits")
+    assert store.describe(dataset) == {
+        "name": "digits",
+        "description": dataset.description,
+        "fingerprint": dataset.fingerprint,
+        "train_examples": 1437,
+        "test_examples": 360,
+    }

@@ -1,0 +1,105 @@
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import nets
+from train import trainer
+from train.config import Training
+from train.program import Data, batches, hyperparameters, make_program
+from train.trainer import Trainer
+
+EXAMPLES, BATCH = 50, 16
+
+
+def make(training, labels=None, scale=0.01):
+    """A trainer on random images."""
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(256, size=(EXAMPLES, 3, 3, 1)), jnp.uint8)
+    labels = jnp.asarray(rng.integers(4, size=EXAMPLES) if labels is None else labels, jnp.int32)
+    data = Data(images, labels, jnp.full((3, 3, 1), 128.0), jnp.float32(scale))
+    functions = make_program(lambda hyper: nets.mlp((8, 4)), (3, 3, 1), "sgd")
+    hyper = hyperparameters({"learning_rate": training.learning_rate})
+    return Trainer(functions, hyper, training, data, data), functions, hyper, data
+
+
+def settings(**values):
+    return Training(**{"batch_size": BATCH, "learning_rate": 0.1, "seed": 5, **values})
+
+
+def losses_and_corrects(functions, hyper, data, steps):
+    """The whole run as one segment, with the seed of the settings."""
+    state = functions.initialise(hyper, jax.random.key(5))
+    order = np.stack(list(itertools.islice(batches(5, EXAMPLES, BATCH), steps)))
+    state, trace = jax.jit(functions.train_segment)(state, hyper, data, order)
+    return state, np.asarray(trace.loss, np.float64), np.asarray(trace.correct)
+
+
+@pytest.mark.parametrize("longest", [500, 3])
+def test_records_are_means_since_the_one_before(monkeypatch, longest):
+    monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
+    subject, functions, hyper, data = make(settings(eval_every=4))
+    progress = []
+    records = list(subject.train(10, lambda step, rate: progress.append((step, rate))))
+    state, loss, correct = losses_and_corrects(functions, hyper, data, 10)
+
+    assert [record["step"] for record in records] == [0, 4, 8, 10]
+    np.testing.assert_allclose([record["epoch"] for record in records], [0, 4 / 3, 8 / 3, 10 / 3])
+    assert records[0]["train_loss"] is None
+    assert records[0]["train_accuracy"] is None
+    for record, span in zip(records[1:], (slice(0, 4), slice(4, 8), slice(8, 10)), strict=True):
+        assert record["train_loss"] == pytest.approx(loss[span].mean(), rel=1e-6)
+        assert record["train_accuracy"] == correct[span].mean() / BATCH
+    test_loss, test_correct = functions.evaluate(state, hyper, data)
+    assert records[-1]["test_loss"] == pytest.approx(float(test_loss), rel=1e-6)
+    assert records[-1]["test_accuracy"] == int(test_correct) / EXAMPLES
+    seconds = [record["seconds"] for record in records]
+    assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3]
+    json.dumps(records, allow_nan=False)
+
+    assert subject.step == 10
+    assert subject.parameters == 9 * 8 + 8 + 8 * 4 + 4
+    assert [step for step, _ in progress] == ([4, 8, 10] if longest == 500 else [2, 4, 6, 8, 10])
+    assert progress[-1][1] == subject.steps_per_second > 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "eval_every", "expected"),
+    [
+        (300, 100, [[100], [100], [100]]),
+        (250, 100, [[100], [100], [50]]),
+        (50, 100, [[50]]),
+        (1200, 1200, [[400, 400, 400]]),
+        (1000, 2**30, [[500, 500]]),
+        (1501, 1500, [[500, 500, 500], [1]]),
+        (3, 1, [[1], [1], [1]]),
+    ],
+)
+def test_segments_have_few_lengths(steps, eval_every, expected):
+    assert list(trainer._segments(steps, eval_every)) == expected
+
+
+def test_the_first_loss_that_is_not_finite_ends_the_run(monkeypatch):
+    """Whatever the segments are; the step is that of the run in one piece."""
+    rate = 3e4
+    _, functions, hyper, data = make(settings(learning_rate=rate))
+    _, loss, _ = losses_and_corrects(functions, hyper, data, 60)
+    first = int(np.flatnonzero(~np.isfinite(loss))[0]) + 1
+    assert 3 < first < 60
+    for longest in (3, 500):
+        monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
+        subject, *_ = make(settings(learning_rate=rate, eval_every=60))
+        with pytest.raises(FloatingPointError) as error:
+            list(subject.train(60, lambda step, rate: None))
+        assert str(error.value).startswith(
+            f"the training loss is {loss[first - 1]} at step {first};"
+        )
+
+
+def test_a_loss_that_is_not_finite_after_the_last_step_ends_the_run():
+    subject, *_ = make(settings(learning_rate=1e38, eval_every=1))
+    with pytest.raises(FloatingPointError, match=r"^the test loss is (nan|inf) after step 1;"):
+        list(subject.train(1, lambda step, rate: None))

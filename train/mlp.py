@@ -1,0 +1,45 @@
+"""Train a multilayer perceptron on images.
+
+python -m train.mlp
+python -m train.mlp --dataset cifar10 --hidden 500-100 --optimizer momentum
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from train.config import MlpRun, hidden_widths
+from train.run import command
+
+if TYPE_CHECKING:
+    from jaxnets.layers import Layer
+    from train.program import Hyper
+
+
+def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
+    """Return the network that the flags describe."""
+    from jaxnets import layers, nets  # Slow, and not needed to refuse a flag.
+
+    mlp = run.network
+    initializers = {
+        "he": layers.he,
+        "glorot": layers.glorot,
+        "pytorch": layers.pytorch,
+        "normal": layers.normal(mlp.initial_std or 0.0),  # None with the others.
+    }
+    return nets.mlp(
+        [*hidden_widths(mlp.hidden), classes],
+        activation=mlp.activation,
+        norm=None if mlp.norm == "none" else mlp.norm,
+        dropout=0.0 if hyper.dropout is None else hyper.dropout,
+        initializer=initializers[mlp.initializer],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return command(MlpRun, network, "mlp", arguments, "Train a multilayer perceptron on images.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The run directory: what a run leaves behind.
+
+config.json     the command and all flags
+metrics.jsonl   a line per evaluation, written as it is made
+summary.json    what ran where and on which data, and the results, a row per configuration
+curves.png      loss and accuracy against the step
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from train.data import Dataset
+
+# How to tell the best of several evaluations.
+BEST: dict[str, Callable[[Iterable[float]], float]] = {
+    "train_loss": min,
+    "train_accuracy": max,
+    "test_loss": min,
+    "test_accuracy": max,
+}
+
+Record = dict[str, Any]  # A line of metrics.jsonl.
+
+
+class StoreError(ValueError):
+    """One line: why a folder cannot become a run directory."""
+
+
+def check_out(out: Path | None) -> None:
+    """Raise a `StoreError` unless `out` is absent or an empty folder, or None."""
+    if out is None or not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise StoreError(f"--out {out}: must be absent or an empty folder; it is a file")
+    count = sum(1 for _ in out.iterdir())
+    if count:
+        things = "a file" if count == 1 else f"{count} files"
+        raise StoreError(f"--out {out}: must be absent or an empty folder; it holds {things}")
+
+
+class RunDirectory:
+    """The files of one run; a context, which closes them.
+
+    Attributes:
+        path: the folder.
+        curves: where the figure belongs.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.curves = path / "curves.png"
+        self._metrics = (path / "metrics.jsonl").open("x", encoding="utf-8")
+
+    @classmethod
+    def create(cls, out: Path | None, name: str) -> "RunDirectory":
+        """Make the folder `out`, or a new one that is called after `name` and the time.
+
+        Raises:
+            StoreError: `out` is neither absent nor empty, or cannot be made.
+        """
+        if out is not None:
+            check_out(out)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                return cls(out)
+            except OSError as error:
+                raise StoreError(f"--out {out}: cannot be written: {error.strerror}") from error
+        stem = time.strftime(f"{name}-%Y%m%d-%H%M%S")
+        for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+            path = Path("runs", stem + suffix)
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        raise StoreError(f"runs/{stem}: taken; name another folder with --out")
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._metrics.close()
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json."""
+        _write_json(self.path / "config.json", config)
+
+    def append(self, record: Record) -> None:
+        """Add a line to metrics.jsonl, and hand it to the system."""
+        print(json.dumps(record, allow_nan=False), file=self._metrics, flush=True)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json."""
+        _write_json(self.path / "summary.json", summary)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write the whole file or nothing: a reader never sees a part of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+# --- the parts of summary.json -------------------------------------------------------------------
+
+
+def row(
+    config: dict[str, Any], seeds: Sequence[int], parameters: int, runs: Sequence[Sequence[Record]]
+) -> dict[str, Any]:
+    """Return the results of one configuration.
+
+    Args:
+        config: the flags that make it, by name.
+        seeds: the seed of each run.
+        parameters: how many numbers the network learns.
+        runs: the evaluations of each run.
+
+    Returns:
+        `config`, `seeds`, `parameters` and, per metric, "final" and "best" (the lowest loss, the
+        highest accuracy of the evaluations), each with mean, standard deviation and values over
+        the runs.
+    """
+    result = {"config": config, "seeds": list(seeds), "parameters": parameters}
+    for metric, best in BEST.items():
+        seen = [[r[metric] for r in records if r[metric] is not None] for records in runs]
+        result[metric] = {
+            "final": spread([values[-1] for values in seen]),
+            "best": spread([best(values) for values in seen]),
+        }
+    return result
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and sample standard deviation (divided by n - 1; 0 for one value) of some values."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Return what tells a data set from another."""
+    return {
+        "name": dataset.name,
+        "description": dataset.description,
+        "fingerprint": dataset.fingerprint,
+        "train_examples": len(dataset.train_labels),
+        "test_examples": len(dataset.test_labels),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what the results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("jaxnets", "jax", "jaxlib", "optax", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"  # jaxnets in a checkout.
+    return found
