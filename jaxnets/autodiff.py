@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 from jax.extend.core import primitives
 
@@ -36,8 +37,14 @@ def autodiff(f: Callable[P, R]) -> Callable[P, R]:
         # Tracing without arguments leaves every argument as f's caller gave it: arrays and outer
         # tracers are closed over, and strings, shapes and functions need no declaration as static.
         jaxpr, out = jax.make_jaxpr(lambda: f(*args, **kwargs), return_shape=True)()
+        shapes, structure = jax.tree.flatten(out)
         flat = core.jaxpr_as_fun(_forget(jaxpr))()
-        return jax.tree.unflatten(jax.tree.structure(out), flat)
+        # A constant among the outputs comes out of a jaxpr as the Python number it was.
+        arrays = [
+            value if isinstance(value, jax.Array) else jnp.asarray(value, shape.dtype)
+            for value, shape in zip(flat, shapes, strict=True)
+        ]
+        return jax.tree.unflatten(structure, arrays)
 
     return forgetful
 
@@ -48,8 +55,10 @@ def _forget(node):
         return node.replace(jaxpr=_forget(node.jaxpr))
     if isinstance(node, core.Jaxpr):
         return node.replace(eqns=[_forget_equation(equation) for equation in node.eqns])
-    if isinstance(node, tuple) and any(isinstance(n, core.ClosedJaxpr | core.Jaxpr) for n in node):
-        return tuple(_forget(n) for n in node)
+    if isinstance(node, tuple):
+        parts = tuple(_forget(part) for part in node)
+        if any(part is not old for part, old in zip(parts, node, strict=True)):
+            return type(node)(*parts) if hasattr(node, "_fields") else parts
     return node
 
 

@@ -115,7 +115,7 @@ def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     figure.suptitle(title)
-    figure.supxlabel("\n".join(textwrap.wrap(note, 120)), fontsize="x-small")
+    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
     panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
     for axes, (metric, label) in zip(figure.subplots(1, 2), panels, strict=True):
         axes.plot(*_points(records, f"train_{metric}"), "--", color="0.55", label="train batches")

@@ -65,7 +65,7 @@ def order(steps, seed=0, start=0):
 
 
 def train(functions, hyper, data, steps, key=KEY, seed=0):
-    state = functions.initialise(hyper, key)
+    state = jax.jit(functions.initialise)(hyper, key)
     return jax.jit(functions.train_segment)(state, hyper, data, order(steps, seed))
 
 
@@ -132,7 +132,7 @@ def test_training_is_what_numpy_does(dataset, train_data, name, l2, smoothing):
         }
     )
     functions = make_program(network(), SHAPE, name)
-    start = functions.initialise(hyper, KEY)
+    start = jax.jit(functions.initialise)(hyper, KEY)
     flat = [leaf for layer in start.params for leaf in jax.tree.leaves(layer)]
     b1, w1, b2, w2 = (np.asarray(leaf, np.float64) for leaf in flat)
     params = [w1, b1, w2, b2]
@@ -212,15 +212,15 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     hypers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(hyper for _, hyper in singles))
     orders = np.stack([order(7, seed) for seed, _ in singles])
 
-    states = jax.vmap(functions.initialise)(hypers, keys)
+    states = jax.jit(jax.vmap(functions.initialise))(hypers, keys)
     train_all = jax.vmap(functions.train_segment, in_axes=(0, 0, None, 0))
     states, traces = jax.jit(train_all)(states, hypers, train_data, orders)
     evaluate_all = jax.vmap(functions.evaluate, in_axes=(0, 0, None))
     losses, corrects = jax.jit(evaluate_all)(states, hypers, test_data)
 
-    train_one, evaluate = jax.jit(functions.train_segment), jax.jit(functions.evaluate)
+    initialise, train_one, evaluate = map(jax.jit, functions)
     for i, (seed, hyper) in enumerate(singles):
-        start = functions.initialise(hyper, jax.random.key(seed))
+        start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])
         np.testing.assert_allclose(traces.loss[i], trace.loss, rtol=1e-5)
         assert_same(jax.tree.map(lambda a, i=i: a[i], states.params), state.params, atol=1e-5)
@@ -254,7 +254,7 @@ def test_a_run_in_segments_is_the_run_in_one(train_data):
     functions = make_program(network(), SHAPE, "adam")
     hyper = everything()
     whole, trace = train(functions, hyper, train_data, 10)
-    state, parts = functions.initialise(hyper, KEY), []
+    state, parts = jax.jit(functions.initialise)(hyper, KEY), []
     for start in (0, 5):
         state, part = jax.jit(functions.train_segment)(
             state, hyper, train_data, order(5, start=start)
@@ -282,9 +282,11 @@ def test_zero_as_a_number_is_as_good_as_none(train_data):
 
 
 def test_evaluation_takes_every_example_in_inference_mode(dataset, test_data, monkeypatch):
-    functions = make_program(network(norm="batch"), SHAPE)
+    def make():  # Anew for each size of chunk, so that jax.jit does not take it for the same.
+        return make_program(network(norm="batch"), SHAPE)
+
     hyper = everything(dropout=0.9)
-    state = functions.initialise(hyper, KEY)
+    state = jax.jit(make().initialise)(hyper, KEY)
     state = state._replace(
         statistics=jax.tree.map(lambda a: a + jnp.float32(0.5), state.statistics)
     )
@@ -299,7 +301,7 @@ def test_evaluation_takes_every_example_in_inference_mode(dataset, test_data, mo
     # Two chunks and a rest, no rest, and one chunk that is not full.
     for chunk in (1000, 97 * 7, 5000):
         monkeypatch.setattr(program, "_CHUNK", chunk)
-        loss, correct = functions.evaluate(state, hyper, test_data)
+        loss, correct = jax.jit(make().evaluate)(state, hyper, test_data)
         np.testing.assert_allclose(loss, -np.log(right).mean(), rtol=1e-5)
         assert correct == (right == p.max(-1)).sum()
 

@@ -32,7 +32,7 @@ def settings(**values):
 
 def losses_and_corrects(functions, hyper, data, steps):
     """The whole run as one segment, with the seed of the settings."""
-    state = functions.initialise(hyper, jax.random.key(5))
+    state = jax.jit(functions.initialise)(hyper, jax.random.key(5))
     order = np.stack(list(itertools.islice(batches(5, EXAMPLES, BATCH), steps)))
     state, trace = jax.jit(functions.train_segment)(state, hyper, data, order)
     return state, np.asarray(trace.loss, np.float64), np.asarray(trace.correct)
@@ -53,7 +53,7 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     for record, span in zip(records[1:], (slice(0, 4), slice(4, 8), slice(8, 10)), strict=True):
         assert record["train_loss"] == pytest.approx(loss[span].mean(), rel=1e-6)
         assert record["train_accuracy"] == correct[span].mean() / BATCH
-    test_loss, test_correct = functions.evaluate(state, hyper, data)
+    test_loss, test_correct = jax.jit(functions.evaluate)(state, hyper, data)
     assert records[-1]["test_loss"] == pytest.approx(float(test_loss), rel=1e-6)
     assert records[-1]["test_accuracy"] == int(test_correct) / EXAMPLES
     seconds = [record["seconds"] for record in records]
