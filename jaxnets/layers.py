@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnets import ops
+from jaxnets.initializers import Initializer, he
 
 Params = Any  # A pytree of arrays.
 State = Any  # Likewise.
@@ -41,74 +42,6 @@ class Layer(NamedTuple):
     init: Callable[[jax.Array, Shape], tuple[Params, State, Shape]]
     apply: Callable[..., tuple[jax.Array, State]]
     parts: "tuple[Layer, ...]" = ()
-
-
-# --- initialisers --------------------------------------------------------------------------------
-#
-# An initialiser draws the weight [..., in, out] of a layer and the bias [out] that belongs to it:
-# initializer(key, shape, dtype) -> (weight, bias). fan_in is the number of inputs that one output
-# sums over, the product of all axes of the weight but the last; fan_out is the number of outputs
-# that one input reaches, the product of all axes but the last but one.
-
-Initializer = Callable[[jax.Array, Shape, jnp.dtype], tuple[jax.Array, jax.Array]]
-
-
-def _fan_in(shape: Shape) -> int:
-    return max(math.prod(shape[:-1]), 1)
-
-
-def normal(std: float) -> Initializer:
-    """Weight from N(0, std^2), bias zero.
-
-    Args:
-        std: the standard deviation, not negative.
-
-    Returns:
-        The initialiser.
-    """
-
-    def initializer(key, shape, dtype):
-        return std * jax.random.normal(key, shape, dtype), jnp.zeros(shape[-1:], dtype)
-
-    return initializer
-
-
-def he(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Weight from N(0, 2 / fan_in), which keeps the variance through relu; bias zero.
-
-    Source: He et al., Delving deep into rectifiers (2015), equation 10. Not truncated.
-    """
-    return normal(math.sqrt(2.0 / _fan_in(shape)))(key, shape, dtype)
-
-
-def glorot(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Weight from U(-a, a) with a^2 = 6 / (fan_in + fan_out); bias zero.
-
-    The variance, a^2 / 3 = 2 / (fan_in + fan_out), is a compromise between keeping that of the
-    outputs and that of the gradients.
-
-    Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
-    networks (2010), equation 16.
-    """
-    fan_out = math.prod(shape[:-2]) * shape[-1]
-    limit = math.sqrt(6.0 / (_fan_in(shape) + fan_out))
-    weight = jax.random.uniform(key, shape, dtype, -limit, limit)
-    return weight, jnp.zeros(shape[-1:], dtype)
-
-
-def pytorch(key: jax.Array, shape: Shape, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """Weight and bias from U(-a, a) with a = 1 / sqrt(fan_in): PyTorch's default.
-
-    Source: `torch.nn.Linear` and `torch.nn.Conv2d`; the weight is LeCun et al., Efficient BackProp
-    (1998), section 4.6, with a third of the variance.
-    """
-    limit = 1.0 / math.sqrt(_fan_in(shape))
-    weight_key, bias_key = jax.random.split(key)
-    weight = jax.random.uniform(weight_key, shape, dtype, -limit, limit)
-    return weight, jax.random.uniform(bias_key, shape[-1:], dtype, -limit, limit)
-
-
-# --- layers --------------------------------------------------------------------------------------
 
 
 def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = True) -> Layer:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 from jax.typing import ArrayLike
 
-from jaxnets import layers
-from jaxnets.layers import Initializer, Layer, serial
+from jaxnets import initializers, layers
+from jaxnets.initializers import Initializer
+from jaxnets.layers import Layer, serial
 
 NORMS: dict[str, Callable[[], Layer]] = {
     "batch": layers.BatchNorm,
@@ -20,7 +21,7 @@ def mlp(
     activation: str = "relu",
     norm: str | None = None,
     dropout: ArrayLike = 0.0,
-    initializer: Initializer = layers.he,
+    initializer: Initializer = initializers.he,
     negative_slope: ArrayLike = 0.01,
     alpha: ArrayLike = 1.0,
 ) -> Layer:

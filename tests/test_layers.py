@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import layers, ops
+from jaxnets import initializers, layers, ops
 from jaxnets.layers import serial
 
 KEY = jax.random.key(0)
@@ -27,12 +27,12 @@ LINEAR = (576, 96)
 @pytest.mark.parametrize(
     ("initializer", "shape", "std", "bound"),
     [
-        (layers.normal(0.02), KERNEL, 0.02, math.inf),
-        (layers.he, KERNEL, math.sqrt(2 / 576), math.inf),
-        (layers.he, LINEAR, math.sqrt(2 / 576), math.inf),
-        (layers.glorot, KERNEL, math.sqrt(2 / (576 + 864)), math.sqrt(6 / (576 + 864))),
-        (layers.glorot, LINEAR, math.sqrt(2 / (576 + 96)), math.sqrt(6 / (576 + 96))),
-        (layers.pytorch, KERNEL, math.sqrt(1 / 3 / 576), math.sqrt(1 / 576)),
+        (initializers.normal(0.02), KERNEL, 0.02, math.inf),
+        (initializers.he, KERNEL, math.sqrt(2 / 576), math.inf),
+        (initializers.he, LINEAR, math.sqrt(2 / 576), math.inf),
+        (initializers.glorot, KERNEL, math.sqrt(2 / (576 + 864)), math.sqrt(6 / (576 + 864))),
+        (initializers.glorot, LINEAR, math.sqrt(2 / (576 + 96)), math.sqrt(6 / (576 + 96))),
+        (initializers.pytorch, KERNEL, math.sqrt(1 / 3 / 576), math.sqrt(1 / 576)),
     ],
 )
 def test_weights_have_the_variance_of_the_formula(initializer, shape, std, bound):
@@ -51,9 +51,9 @@ def test_weights_have_the_variance_of_the_formula(initializer, shape, std, bound
 
 
 def test_biases_are_zero_except_for_those_of_pytorch():
-    for initializer in (layers.normal(1.0), layers.he, layers.glorot):
+    for initializer in (initializers.normal(1.0), initializers.he, initializers.glorot):
         assert not initializer(KEY, (4, 1000), jnp.float32)[1].any()
-    weight, bias = layers.pytorch(KEY, (4, 1000), jnp.float32)
+    weight, bias = initializers.pytorch(KEY, (4, 1000), jnp.float32)
     assert np.abs(bias).max() == pytest.approx(0.5, rel=0.01)
     assert np.std(bias) == pytest.approx(0.5 / math.sqrt(3), rel=0.06)
     assert not np.isclose(weight[0], bias).any()
@@ -64,7 +64,7 @@ def test_biases_are_zero_except_for_those_of_pytorch():
 
 def test_linear_is_the_op_on_its_parameters(rng):
     x = jnp.asarray(rng.standard_normal((5, 2, 3)), jnp.float32)
-    layer = layers.Linear(4, initializer=layers.pytorch)
+    layer = layers.Linear(4, initializer=initializers.pytorch)
     params, state, output_shape = layer.init(KEY, (2, 3))
     assert output_shape == (2, 4)
     assert {name: p.shape for name, p in params.items()} == {"weight": (3, 4), "bias": (4,)}

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import layers, nets
+from jaxnets import initializers, layers, nets
 
 KEY = jax.random.key(0)
 
@@ -35,7 +35,9 @@ def test_mlp_is_made_of_blocks(options, block):
 
 
 def test_mlp_computes_what_numpy_does(rng):
-    net = nets.mlp((7, 3), activation="leaky_relu", negative_slope=0.25, initializer=layers.pytorch)
+    net = nets.mlp(
+        (7, 3), activation="leaky_relu", negative_slope=0.25, initializer=initializers.pytorch
+    )
     params, state, _ = net.init(KEY, (4, 2))
     x = rng.standard_normal((6, 4, 2))
     _, (hidden, _), output = params

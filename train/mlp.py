@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
     """Return the network that the flags describe."""
-    from jaxnets import layers, nets  # Slow, and not needed to refuse a flag.
+    from jaxnets import initializers, nets  # Slow, and not needed to refuse a flag.
 
     mlp = run.network
-    initializers = {
-        "he": layers.he,
-        "glorot": layers.glorot,
-        "pytorch": layers.pytorch,
-        "normal": layers.normal(mlp.initial_std or 0.0),  # None with the others.
+    drawn = {
+        "he": initializers.he,
+        "glorot": initializers.glorot,
+        "pytorch": initializers.pytorch,
+        "normal": initializers.normal(mlp.initial_std or 0.0),  # None with the others.
     }
     return nets.mlp(
         [*hidden_widths(mlp.hidden), classes],
         activation=mlp.activation,
         norm=None if mlp.norm == "none" else mlp.norm,
         dropout=0.0 if hyper.dropout is None else hyper.dropout,
-        initializer=initializers[mlp.initializer],
+        initializer=drawn[mlp.initializer],
     )
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import layers, nets
+from jaxnets import initializers, layers, nets
 from train import program
 from train.program import Data, Hyper, batches, hyperparameters, make_program, on_device
 
@@ -55,7 +55,7 @@ def test_data(dataset):
 def network(**options):
     def build(hyper):
         dropout = 0.0 if hyper.dropout is None else hyper.dropout
-        return nets.mlp((8, CLASSES), dropout=dropout, initializer=layers.pytorch, **options)
+        return nets.mlp((8, CLASSES), dropout=dropout, initializer=initializers.pytorch, **options)
 
     return build
 
