@@ -1,14 +1,15 @@
 """What a run is: frozen dataclasses, which are the flags of the commands.
 
-A command parses its flags with `parse`, which refuses a value out of range. Neither jax nor
-anything else that is slow to import is needed for that, so a mistake is answered at once.
+A command parses its flags with `sweep.parse`, which refuses a value out of range as told here.
+Neither jax nor anything else that is slow to import is needed for that, so a mistake is answered at
+once.
 """
 
 import ctypes
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -44,12 +45,12 @@ class Mlp(Network):
         initial_std: Standard deviation of --initializer normal.
     """
 
-    hidden: Annotated[str, tyro.conf.arg(metavar="WIDTHS")] = "100"
+    hidden: Annotated[str, tyro.conf.arg(metavar="WIDTHS [WIDTHS ...]")] = "100"
     activation: Activation = "relu"
     norm: Literal["none", "batch", "layer", "rms"] = "none"
     dropout: float = 0.0
     initializer: Literal["he", "glorot", "pytorch", "normal"] = "he"
-    initial_std: Annotated[float | None, _given("FLOAT", "0.0001")] = None
+    initial_std: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.0001")] = None
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,30 @@ class Training:
 
     optimizer: Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
-    momentum: Annotated[float | None, _given("FLOAT", "0.9")] = None
-    weight_decay: Annotated[float | None, _given("FLOAT", "0.01")] = None
+    momentum: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.9")] = None
+    weight_decay: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.01")] = None
     l2: float = 0.0
     label_smoothing: float = 0.0
-    steps: Annotated[int | None, _given("INT", "1500")] = None
-    epochs: Annotated[int | None, _given("INT", "not used")] = None
+    steps: Annotated[int | None, _given("INT [INT ...]", "1500")] = None
+    epochs: Annotated[int | None, _given("INT [INT ...]", "not used")] = None
     batch_size: int = 200
     eval_every: int = 100
     seed: int = 0
     gradient: Literal["explicit", "autodiff"] = "explicit"
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """Many runs: a flag that shows several values trains the product of all such flags.
+
+    Attributes:
+        seeds: Number of runs of each configuration, with the seeds from --seed on.
+        lockstep: Runs of one shape that train at the same time, in one compiled program; auto takes
+            all on an accelerator, and what was measured to be fast on a CPU.
+    """
+
+    seeds: int = 1
+    lockstep: Annotated[int | Literal["auto"], tyro.conf.arg(metavar="{auto}|INT")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,10 @@ ALLOWED = {
     "epochs": _AT_LEAST_1,
     "batch_size": _AT_LEAST_1,
     "eval_every": _AT_LEAST_1,
+    "seeds": Allowed(lambda n: 1 <= n <= 10_000, "a whole number from 1 to 10000"),
+    "lockstep": Allowed(
+        lambda n: n == "auto" or 1 <= n < 2**31, "auto, or a whole number from 1 on, below 2^31"
+    ),
     "seed": Allowed(lambda n: 0 <= n < 2**32, "a whole number from 0 on, below 2^32"),
 }
 
@@ -233,46 +252,50 @@ def option(name: str) -> str:
 R = TypeVar("R", bound=Run)
 
 
+def check_value(name: str, value: Any) -> None:
+    """Raise a `ConfigError` where a value of a flag is out of range; None stands for a default."""
+    allowed = ALLOWED.get(name)
+    # In float32, as the run computes: 1e-50 is not positive there, nor 0.999999999 below 1.
+    seen = ctypes.c_float(value).value if isinstance(value, float) else value
+    if allowed is not None and value is not None and not allowed.test(seen):
+        raise ConfigError(f"{option(name)} {value}: must be {allowed.words}")
+
+
+def check_together(values: Mapping[str, Sequence[Any]]) -> None:
+    """Raise a `ConfigError` where flags, each with its values, do not go together."""
+    for need in NEEDS:
+        given = values.get(need.flag, (None,))
+        if given != (None,) and not set(values[need.other]) & set(need.values):
+            raise ConfigError(
+                f"{option(need.flag)} {_words(given)}: is used with {option(need.other)} "
+                f"{' or '.join(need.values)} alone; got {_words(values[need.other])}"
+            )
+    if values["steps"] != (None,) and values["epochs"] != (None,):
+        raise ConfigError(
+            f"--epochs {_words(values['epochs'])}: must be left out where --steps is given; "
+            f"got --steps {_words(values['steps'])}"
+        )
+
+
+def _words(values: Sequence[Any]) -> str:
+    return " ".join(map(str, values))
+
+
 def completed(run: R) -> R:
-    """Check the flags of a run, and fill in the defaults that depend on others.
-
-    Returns:
-        The run, with None where a flag has no effect and where a place has its default.
-
-    Raises:
-        ConfigError: a value is out of range, or two flags do not go together.
-    """
+    """Return the run with the defaults that depend on others, and None where there is no effect."""
     values = flags(run)
-    for name, allowed in ALLOWED.items():
-        value = values.get(name)
-        # In float32, as the run computes: 1e-50 is not positive there, nor 0.999999999 below 1.
-        seen = ctypes.c_float(value).value if isinstance(value, float) else value
-        if value is not None and not allowed.test(seen):
-            raise ConfigError(f"{option(name)} {value}: must be {allowed.words}")
-
     found: dict[str, Any] = {}
     for need in NEEDS:
-        if need.flag not in values:
-            continue
-        used = values[need.other] in need.values
-        if used and values[need.flag] is None:
-            found[need.flag] = need.default
-        elif not used and values[need.flag] is not None:
-            raise ConfigError(
-                f"{option(need.flag)} {values[need.flag]}: is used with {option(need.other)} "
-                f"{' or '.join(need.values)} alone; got {values[need.other]}"
-            )
-    if values["steps"] is not None and values["epochs"] is not None:
-        raise ConfigError(
-            f"--epochs {values['epochs']}: must be left out where --steps is given; "
-            f"got --steps {values['steps']}"
+        used = values.get(need.other) in need.values
+        found[need.flag] = (
+            None if not used else need.default if values[need.flag] is None else values[need.flag]
         )
     if values["steps"] is None and values["epochs"] is None:
         found["steps"] = DEFAULT_STEPS
-    return _replaced(run, found)
+    return replaced(run, found)
 
 
-def _replaced(run: R, found: dict[str, Any]) -> R:
+def replaced(run: R, found: Mapping[str, Any]) -> R:
     """Return `run` with other values of some flags."""
     parts = {}
     for field in dataclasses.fields(run):
@@ -282,30 +305,3 @@ def _replaced(run: R, found: dict[str, Any]) -> R:
             part, **{name: found[name] for name in names if name in found}
         )
     return dataclasses.replace(run, **parts)
-
-
-def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description: str) -> R:
-    """Parse a command line.
-
-    Args:
-        kind: the dataclass of the command.
-        arguments: the words after the command; None for those of this process.
-        prog: the command, as the help shows it.
-        description: what it does.
-
-    Returns:
-        The run, complete.
-
-    Raises:
-        ConfigError: a value is out of range, or two flags do not go together.
-        SystemExit: after printing the help, or, with status 2, what is wrong with a flag that is
-            unknown or a value that is no number or no choice.
-    """
-    run = tyro.cli(
-        kind,
-        args=arguments,
-        prog=prog,
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    return completed(run)

@@ -11,7 +11,7 @@ each batch and brings it into the form that the network sees.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -207,6 +207,40 @@ def hyperparameters(flags: Mapping[str, Any]) -> Hyper:
         values[name] = values[name] or None  # 0 adds nothing and costs time.
     arrays = [None if value is None else jnp.float32(value) for value in values.values()]
     return Hyper._make(arrays)
+
+
+def stack(hypers: Sequence[Hyper]) -> Hyper:
+    """Return the numbers of several runs as arrays [runs]; 0 where only some do without."""
+    columns = []
+    for column in zip(*hypers, strict=True):
+        none = all(value is None for value in column)
+        numbers = [0.0 if value is None else value for value in column]
+        columns.append(None if none else jnp.asarray(numbers, jnp.float32))
+    return Hyper._make(columns)
+
+
+def over_runs(function: Callable[..., Any], lockstep: int) -> Callable[..., Any]:
+    """Return `function` of one run as a function of many, all in one program.
+
+    Args:
+        function: takes trees of arrays, and what the runs share as a last argument.
+        lockstep: how many runs are computed at a time, by `jax.vmap`; these go one after the other.
+
+    Returns:
+        A function of the same trees, whose arrays have a leading axis of runs.
+    """
+
+    def mapped(*arguments):
+        *own, shared = arguments
+
+        def one(own):
+            return function(*own, shared)
+
+        if lockstep == 1:  # A batch of one would cost more than none.
+            return jax.lax.map(one, tuple(own))
+        return jax.lax.map(one, tuple(own), batch_size=lockstep)
+
+    return mapped
 
 
 # --- the order of the examples -------------------------------------------------------------------

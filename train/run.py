@@ -5,23 +5,44 @@ the flags and the run directory are found to be in order, and nothing is written
 are.
 """
 
+import functools
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.console import Console
 
 from train import data, report, store
-from train.config import ConfigError, Run, flags, parse
+from train.config import ConfigError, Run, flags, replaced
+from train.sweep import Group, Sweep, groups, parse, varying
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
     from train.program import Hyper
+    from train.trainer import Trainer
 
 R = TypeVar("R", bound=Run)
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, "Hyper", int], "Layer"]
+
+
+@dataclass
+class Result:
+    """What a run of a sweep came to.
+
+    Attributes:
+        run: its flags.
+        records: its evaluations.
+        diverged: the step at which its loss was not finite.
+        parameters: how many numbers its network learns.
+    """
+
+    run: Run
+    records: list[store.Record]
+    diverged: int | None = None
+    parameters: int = 0
 
 
 def command(
@@ -42,8 +63,8 @@ def command(
         stderr.
     """
     try:
-        run = parse(kind, arguments, f"python -m train.{name}", description)
-        _run(run, network, name)
+        sweep = parse(kind, arguments, f"python -m train.{name}", description)
+        _run(sweep, network, name)
         return 0
     except (ConfigError, data.DataError, store.StoreError) as error:
         message, status = f"error: {error}", 2
@@ -55,10 +76,11 @@ def command(
     return status
 
 
-def _run(run: R, network: Network[R], name: str) -> None:
-    store.check_out(run.output.out)
-    dataset = data.load(run.data.dataset, run.data.data_dir)
-    steps = number_of_steps(run, dataset)
+def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
+    runs, first = sweep.runs, sweep.runs[0]
+    store.check_out(first.output.out)
+    dataset = data.load(first.data.dataset, first.data.data_dir)
+    parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
     import jax  # From here on everything is in order.
 
@@ -66,53 +88,143 @@ def _run(run: R, network: Network[R], name: str) -> None:
     from train import program
     from train.trainer import Trainer
 
-    training, values = run.training, flags(run)
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
-    hyper = program.hyperparameters(values)
-    net = network(run, hyper, classes)
-    print(f"{dataset.name}: {dataset.description}\n\n{layers.summary(net, image_shape)}\n")
-
-    functions = program.make_program(
-        lambda hyper: network(run, hyper, classes),
-        image_shape,
-        training.optimizer,
-        training.gradient,
-    )
-    train_data, test_data = program.on_device(dataset, run.data.preprocessing)
-    trainer = Trainer(functions, hyper, training, train_data, test_data)
-    with store.RunDirectory.create(run.output.out, f"{dataset.name}-{name}") as directory:
+    device = jax.devices()[0]
+    on_device = functools.cache(functools.partial(program.on_device, dataset))
+    results = [Result(run, []) for run in runs]
+    trainers: list[Trainer] = []
+    print(f"{dataset.name}: {dataset.description}\n")
+    if len(parts) == 1:
+        net = network(first, program.hyperparameters(flags(first)), classes)
+        print(f"{layers.summary(net, image_shape)}\n")
+    with store.RunDirectory.create(first.output.out, f"{dataset.name}-{name}") as directory:
         print(f"run directory {directory.path}", flush=True)
-        directory.write_config({"command": f"train.{name}", **values})
-        records = []
-        with report.Progress(steps, Console(stderr=True)) as progress:
-            try:
-                for record in trainer.train(steps, progress.advance):
-                    records.append(record)
-                    directory.append(record)
-                    progress.evaluated(record)
-            except KeyboardInterrupt as interrupt:
-                raise KeyboardInterrupt(
-                    f" after step {trainer.step}; the metrics so far are in {directory.path}"
-                ) from interrupt
-        config = {k: v for k, v in values.items() if k not in ("seed", "data_dir", "out")}
-        device = jax.devices()[0]
+        directory.write_config({"command": f"train.{name}", **configuration(runs)})
+        total = sum(len(group.readers) * group.ends[-1] for group in parts)
+        with report.Progress(total, Console(stderr=True)) as progress:
+            for number, group in enumerate(parts, 1):
+                shape, trained = cast(R, group.shape), list(group.readers)
+                training = shape.training
+                functions = program.make_program(
+                    functools.partial(_network, network, shape, classes),
+                    image_shape,
+                    training.optimizer,
+                    training.gradient,
+                )
+                trainer = Trainer(
+                    functions,
+                    [program.hyperparameters(flags(run)) for run in trained],
+                    [run.training.seed for run in trained],
+                    training,
+                    *on_device(shape.data.preprocessing),
+                    sweep.lockstep,
+                )
+                trainers.append(trainer)
+                if len(runs) > 1:
+                    progress.begin(f"group {number}/{len(parts)}", len(trained), group.ends[-1])
+                try:
+                    _train(trainer, group, results, directory, progress)
+                except KeyboardInterrupt as interrupt:
+                    where = f" of group {number}/{len(parts)}" if len(parts) > 1 else ""
+                    raise KeyboardInterrupt(
+                        f" after step {trainer.step}{where}; "
+                        f"the metrics so far are in {directory.path}"
+                    ) from interrupt
+                trainer.forget()  # The next group needs the memory.
+        found = sorted(configurations(results), key=lambda pair: store.rank(pair[0]))
         summary = {
             "versions": store.versions(),
             "device": {"platform": device.platform, "kind": device.device_kind},
             "dataset": store.describe(dataset),
-            "seconds": records[-1]["seconds"],
-            "steps_per_second": trainer.steps_per_second,
-            "rows": [store.row(config, [training.seed], trainer.parameters, [records])],
+            "seconds": sum(trainer.seconds for trainer in trainers),
+            "steps_per_second": sum(trainer.step * trainer.runs for trainer in trainers)
+            / sum(trainer.seconds_in_steps for trainer in trainers),
+            "rows": [row for row, _ in found],
         }
         directory.write_summary(summary)
-        title = (
-            f"{name} on {dataset.name}: {training.optimizer}, learning rate "
-            f"{training.learning_rate:g}, batch size {training.batch_size}"
-        )
-        report.curves(records, directory.curves, title, dataset.description)
+        title, note = f"{name} on {dataset.name}", dataset.description
+        if len(runs) == 1:
+            training = first.training
+            title += (
+                f": {training.optimizer}, learning rate {training.learning_rate:g}, "
+                f"batch size {training.batch_size}"
+            )
+            report.curves(results[0].records, directory.curves, title, note)
+        else:
+            report.bands(found, directory.curves, title, note)
     print()
-    Console().print(report.table(summary))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+    console.print(report.table(summary))
     print(f"\nrun directory {directory.path}\nfigure        {directory.curves}")
+    if all(result.diverged for result in results):
+        raise FloatingPointError(
+            f"all {len(runs)} runs diverged; a smaller --learning-rate may help"
+        )
+
+
+def _train(
+    trainer: "Trainer",
+    group: Group,
+    results: list[Result],
+    directory: store.RunDirectory,
+    progress: report.Progress,
+) -> None:
+    """Train a group, and give each run its evaluations, those that it would have alone."""
+    eval_every = group.shape.training.eval_every
+    for evaluated in trainer.train(group.ends, progress.advance):
+        shown = []
+        for trained, readers in enumerate(group.readers.values()):
+            record, divergence = evaluated[trained], trainer.diverged.get(trained)
+            step = record["step"]
+            if divergence and len(results) == 1:
+                raise FloatingPointError(divergence[1])
+            for index, end in readers.items():
+                result = results[index]
+                result.parameters = trainer.parameters
+                if divergence and divergence[0] <= end:
+                    result.diverged = divergence[0]
+                if step == end or (step < end and step % eval_every == 0):
+                    line = {"run": index, "seed": result.run.training.seed, **record}
+                    result.records.append(line)
+                    directory.append(line)
+                    shown.append(line)
+        progress.evaluated(shown)
+
+
+def configuration(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what config.json says: the flags, and under "runs" what differs from run to run."""
+    differing, values = varying(runs), [flags(run) for run in runs]
+    config = {name: value for name, value in values[0].items() if name not in differing}
+    if differing:
+        config["runs"] = [{name: run[name] for name in differing} for run in values]
+    return config
+
+
+def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Yield for each configuration its row of summary.json, and the evaluations of its runs."""
+    found: dict[Run, list[Result]] = {}
+    for result in results:
+        found.setdefault(replaced(result.run, {"seed": None}), []).append(result)
+    for several in found.values():
+        config = flags(several[0].run)
+        config = {k: v for k, v in config.items() if k not in ("seed", "data_dir", "out")}
+        records = [result.records for result in several]
+        yield (
+            store.row(
+                config,
+                [result.run.training.seed for result in several],
+                several[0].parameters,
+                records,
+                [result.diverged for result in several],
+            ),
+            records,
+        )
+
+
+def _network(network: Network[R], run: R, classes: int, hyper: "Hyper") -> "Layer":
+    return network(run, hyper, classes)
 
 
 def number_of_steps(run: Run, dataset: data.Dataset) -> int:

@@ -8,6 +8,7 @@ curves.png      loss and accuracy against the step
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import statistics
@@ -124,7 +125,11 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def row(
-    config: dict[str, Any], seeds: Sequence[int], parameters: int, runs: Sequence[Sequence[Record]]
+    config: dict[str, Any],
+    seeds: Sequence[int],
+    parameters: int,
+    runs: Sequence[Sequence[Record]],
+    diverged: Sequence[int | None] | None = None,
 ) -> dict[str, Any]:
     """Return the results of one configuration.
 
@@ -133,26 +138,45 @@ def row(
         seeds: the seed of each run.
         parameters: how many numbers the network learns.
         runs: the evaluations of each run.
+        diverged: the step at which the loss of each run was not finite; None where it always was.
 
     Returns:
-        `config`, `seeds`, `parameters` and, per metric, "final" and "best" (the lowest loss, the
-        highest accuracy of the evaluations), each with mean, standard deviation and values over
-        the runs.
+        `config`, `seeds`, `parameters`, `diverged` and, per metric, "final" and "best" (the lowest
+        loss, the highest accuracy of the evaluations), each with mean, standard deviation and
+        values over the runs; None for runs that diverged, which the mean leaves out.
     """
-    result = {"config": config, "seeds": list(seeds), "parameters": parameters}
+    steps = list(diverged or [None] * len(seeds))
+    result = {"config": config, "seeds": list(seeds), "parameters": parameters, "diverged": steps}
     for metric, best in BEST.items():
-        seen = [[r[metric] for r in records if r[metric] is not None] for records in runs]
+        seen = [
+            [r[metric] for r in records if r[metric] is not None] if step is None else None
+            for records, step in zip(runs, steps, strict=True)
+        ]
         result[metric] = {
-            "final": spread([values[-1] for values in seen]),
-            "best": spread([best(values) for values in seen]),
+            "final": spread([values[-1] if values else None for values in seen]),
+            "best": spread([best(values) if values else None for values in seen]),
         }
     return result
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation (divided by n - 1; 0 for one value) of some values."""
-    std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and sample standard deviation (divided by n - 1; 0 for one value) of some values.
+
+    None counts for nothing, and where there is nothing else, both are None.
+    """
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else None
+    std = (statistics.stdev(known) if len(known) > 1 else 0.0) if known else None
+    return {"mean": mean, "std": std, "values": list(values)}
+
+
+def rank(row: dict[str, Any]) -> tuple[float, float]:
+    """Return what sorts configurations: by mean final test accuracy, the best first.
+
+    Where that is the same, by test loss; those of which every run diverged come last.
+    """
+    accuracy, loss = (row[m]["final"]["mean"] for m in ("test_accuracy", "test_loss"))
+    return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

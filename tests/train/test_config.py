@@ -15,19 +15,21 @@ from train.config import (
     ALLOWED,
     ConfigError,
     Data,
+    Lockstep,
     Mlp,
     MlpRun,
     Training,
     flags,
     hidden_widths,
-    parse,
 )
+from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]
 
 
 def parsed(*arguments):
-    return parse(MlpRun, list(arguments), "prog", "description")
+    (run,) = parse(MlpRun, list(arguments), "prog", "description").runs
+    return run
 
 
 # Flags, and what the one line about them says.
@@ -80,11 +82,11 @@ def test_a_value_out_of_range_is_refused(arguments, message):
 def test_every_number_has_a_range():
     numbers = {
         field.name
-        for part in (Mlp, Data, Training)
+        for part in (Mlp, Data, Training, Lockstep)
         for field in dataclasses.fields(part)
         if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
     }
-    assert numbers | {"hidden"} == set(ALLOWED)
+    assert numbers | {"hidden", "lockstep"} == set(ALLOWED)
     for name in numbers:
         assert not ALLOWED[name].test(math.nan)
 
@@ -190,7 +192,7 @@ def test_help_explains_every_flag(capsys):
         parsed("--help")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in flags(MlpRun()):
+    for name in [*flags(MlpRun()), "seeds", "lockstep"]:
         _, _, rest = text.partition(f"--{name.replace('_', '-')} ")
         described, _, default = rest.partition("(default: ")
         assert len(described) > 20, name

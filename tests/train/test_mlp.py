@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from train import program, report, trainer
-from train.config import MlpRun, flags, parse
+from train.config import MlpRun, flags
 from train.data import load
 from train.mlp import main, network
 from train.program import Hyper, hyperparameters
+from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +124,7 @@ NORMAL = ["--initializer", "normal"]
 )
 def test_the_flags_of_the_network_reach_it(base, change):
     def logits(arguments):
-        run = parse(MlpRun, arguments, "prog", "description")
+        (run,) = parse(MlpRun, arguments, "prog", "description").runs
         hyper = hyperparameters(flags(run))
         net, key = network(run, hyper, 10), jax.random.key(0)
         params, state, _ = net.init(key, (8, 8, 1))
@@ -141,10 +142,11 @@ def test_the_numbers_among_the_flags_reach_the_program():
         "--momentum": "0.625",
     }
     arguments = [word for pair in values.items() for word in pair]
-    run = parse(MlpRun, ["--optimizer", "momentum", *arguments], "prog", "description")
+    momentum = ["--optimizer", "momentum", *arguments]
+    (run,) = parse(MlpRun, momentum, "prog", "description").runs
     assert hyperparameters(flags(run)) == Hyper(0.125, 0.625, None, 0.25, 0.375, 0.5)
     adamw = ["--optimizer", "adamw", "--weight-decay", "0.75"]
-    run = parse(MlpRun, adamw, "prog", "description")
+    (run,) = parse(MlpRun, adamw, "prog", "description").runs
     assert hyperparameters(flags(run)) == Hyper(np.float32(0.001), None, 0.75, None, None, None)
 
 
@@ -154,20 +156,26 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     def make_program(network, image_shape, optimizer, gradient):
         seen.update(image_shape=image_shape, optimizer=optimizer, gradient=gradient)
 
-    def stop(functions, hyper, training, train_data, test_data):
-        seen.update(training=training, hyper=hyper, train=train_data, test=test_data)
+    def stop(functions, hypers, seeds, training, train_data, test_data, lockstep):
+        (hyper,), (seed,) = hypers, seeds
+        seen.update(training=training, hyper=hyper, seed=seed, train=train_data, test=test_data)
+        seen["lockstep"] = lockstep
         raise FloatingPointError("seen enough")
 
     monkeypatch.setattr(program, "make_program", make_program)
     monkeypatch.setattr(trainer, "Trainer", stop)
     arguments = ["--optimizer", "rmsprop", "--gradient", "autodiff", "--preprocessing", "unit"]
-    assert main([*arguments, "--batch-size", "400", "--seed", "7", "--l2", "0.5"]) == 1
+    assert (
+        main([*arguments, "--batch-size", "400", "--seed", "7", "--l2", "0.5", "--lockstep", "3"])
+        == 1
+    )
     assert capsys.readouterr().err == "error: seen enough\n"
     assert seen["image_shape"] == (8, 8, 1)
     assert seen["optimizer"] == "rmsprop"
     assert seen["gradient"] == "autodiff"
     assert seen["training"].batch_size == 400
-    assert seen["training"].seed == 7
+    assert seen["seed"] == 7
+    assert seen["lockstep"] == 3
     assert seen["hyper"].l2 == 0.5
     assert seen["train"].scale == 1 / 16
     assert len(seen["train"].labels) == 1437

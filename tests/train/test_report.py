@@ -98,7 +98,7 @@ def test_elsewhere_than_on_a_terminal_each_evaluation_is_a_line():
     with Progress(200, Console(file=file, width=40)) as progress:
         for r in RECORDS:
             progress.advance(r["step"], 123.4)
-            progress.evaluated(r)
+            progress.evaluated([r])
     assert file.getvalue().splitlines() == [
         "step   0/200  test loss 2.3000 accuracy 0.1000  0.0 s",
         "step 100/200  train loss 0.5000 accuracy 0.7500  test loss 1.0000 accuracy 0.7000  1.0 s",
@@ -112,7 +112,7 @@ def test_on_a_terminal_a_bar_moves():
     with Progress(200, console) as progress:
         for r in RECORDS:
             progress.advance(r["step"], 1234.5)
-            progress.evaluated(r)
+            progress.evaluated([r])
     last = [line for line in file.getvalue().replace("\x1b", "\n").splitlines() if "step" in line][
         -1
     ]

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,12 @@ def make(training, labels=None, scale=0.01):
     data = Data(images, labels, jnp.full((3, 3, 1), 128.0), jnp.float32(scale))
     functions = make_program(lambda hyper: nets.mlp((8, 4)), (3, 3, 1), "sgd")
     hyper = hyperparameters({"learning_rate": training.learning_rate})
-    return Trainer(functions, hyper, training, data, data), functions, hyper, data
+    return (
+        Trainer(functions, [hyper], [training.seed], training, data, data),
+        functions,
+        hyper,
+        data,
+    )
 
 
 def settings(**values):
@@ -43,7 +49,8 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
     subject, functions, hyper, data = make(settings(eval_every=4))
     progress = []
-    records = list(subject.train(10, lambda step, rate: progress.append((step, rate))))
+    evaluations = subject.train([10], lambda step, rate: progress.append((step, rate)))
+    records = [record for (record,) in evaluations]
     state, loss, correct = losses_and_corrects(functions, hyper, data, 10)
 
     assert [record["step"] for record in records] == [0, 4, 8, 10]
@@ -79,7 +86,11 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     ],
 )
 def test_segments_have_few_lengths(steps, eval_every, expected):
-    assert list(trainer._segments(steps, eval_every)) == expected
+    assert list(trainer._segments([steps], eval_every)) == expected
+
+
+def test_segments_end_where_a_run_ends_too():
+    assert list(trainer._segments([250, 120], 100)) == [[100], [20], [80], [50]]
 
 
 def test_the_first_loss_that_is_not_finite_ends_the_run(monkeypatch):
@@ -92,14 +103,18 @@ def test_the_first_loss_that_is_not_finite_ends_the_run(monkeypatch):
     for longest in (3, 500):
         monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
         subject, *_ = make(settings(learning_rate=rate, eval_every=60))
-        with pytest.raises(FloatingPointError) as error:
-            list(subject.train(60, lambda step, rate: None))
-        assert str(error.value).startswith(
-            f"the training loss is {loss[first - 1]} at step {first};"
-        )
+        *_, (last,) = subject.train([60], lambda step, rate: None)
+        step, message = subject.diverged[0]
+        assert step == first
+        assert message.startswith(f"the training loss is {loss[first - 1]} at step {first};")
+        assert last["train_loss"] is last["test_loss"] is last["test_accuracy"] is None
+        assert subject.step < 60 or longest == 500
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_ends_the_run():
     subject, *_ = make(settings(learning_rate=1e38, eval_every=1))
-    with pytest.raises(FloatingPointError, match=r"^the test loss is (nan|inf) after step 1;"):
-        list(subject.train(1, lambda step, rate: None))
+    *_, (last,) = subject.train([1], lambda step, rate: None)
+    step, message = subject.diverged[0]
+    assert step == 1
+    assert re.match(r"the test loss is (nan|inf) after step 1;", message)
+    assert last["train_loss"] is last["test_loss"] is None

@@ -1,0 +1,305 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from train import program, report, store
+from train.config import ConfigError, MlpRun, flags
+from train.mlp import main
+from train.sweep import choose_lockstep, groups, parse
+
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+def runs_of(*arguments):
+    return parse(MlpRun, list(arguments), "prog", "description").runs
+
+
+def values_of(runs, *names):
+    return [tuple(flags(run)[name] for name in names) for run in runs]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "curves", lambda *arguments: None)
+    monkeypatch.setattr(report, "bands", lambda *arguments: None)
+    with jax.numpy_dtype_promotion("standard"):
+        yield tmp_path
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def metrics(path, run=0):
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["run"] == run]
+
+
+# --- which runs ----------------------------------------------------------------------------------
+
+
+def test_the_runs_are_the_product_times_the_seeds():
+    arguments = ["--learning-rate", "0.1", "0.2", "--hidden", "5", "6-7", "--seeds", "2"]
+    runs = runs_of(*arguments, "--seed", "3")
+    assert values_of(runs, "hidden", "learning_rate", "seed") == [
+        (hidden, rate, seed) for hidden in ("5", "6-7") for rate in (0.1, 0.2) for seed in (3, 4)
+    ]
+
+
+def test_a_flag_without_effect_makes_no_runs():
+    runs = runs_of("--optimizer", "adam", "momentum", "--momentum", "0.5", "0.9")
+    assert values_of(runs, "optimizer", "momentum") == [
+        ("adam", None),
+        ("momentum", 0.5),
+        ("momentum", 0.9),
+    ]
+    runs = runs_of("--initializer", "he", "normal", "--optimizer", "sgd", "adamw")
+    assert set(values_of(runs, "initializer", "initial_std", "optimizer", "weight_decay")) == {
+        (*initializer, *optimizer)
+        for initializer in (("he", None), ("normal", 1e-4))
+        for optimizer in (("sgd", None), ("adamw", 0.01))
+    }
+    assert len(runs_of("--l2", "0.1", "0.1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning-rate", "0.1", "-1"], "--learning-rate -1.0: must be positive"),
+        (["--hidden", "5", "0"], "--hidden 0: "),
+        (["--hidden"], "--hidden: needs a value"),
+        (["--momentum", "0.5", "0.9"], "--momentum 0.5 0.9: is used with --optimizer momentum or"),
+        (["--steps", "1", "2", "--epochs", "1"], "--epochs 1: must be left out"),
+        (["--seeds", "0"], "--seeds 0: must be a whole number from 1 to 10000"),
+        (["--seed", str(2**32 - 1), "--seeds", "2"], f"--seed {2**32}: "),
+        (["--lockstep", "0"], "--lockstep 0: must be auto, or a whole number from 1 on"),
+        (["--seeds", "10000", "--l2", *map(str, range(11))], "the flags make 110000 runs: "),
+        (["--optimizer", "adam", "sgd", "--momentum", "0.5"], "--momentum 0.5: is used with"),
+        (["--batch-size", "5", "1438"], "--batch-size 1438: must be at most 1437"),
+    ],
+    ids=lambda a: " ".join(a)[:40],
+)
+def test_each_value_is_checked(here, capsys, arguments, message):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+def test_one_value_is_all_that_some_flags_take(capsys):
+    for flag, values in [("--seed", "1 2"), ("--eval-every", "1 2"), ("--out", "a b")]:
+        with pytest.raises(SystemExit) as stop:
+            runs_of(flag, *values.split())
+        assert stop.value.code == 2
+    with pytest.raises(ConfigError):
+        runs_of("--seeds", "10001")
+
+
+# --- which of them train together ----------------------------------------------------------------
+
+
+def test_a_group_is_what_differs_in_numbers():
+    runs = runs_of(
+        *("--hidden", "5", "6", "--learning-rate", "0.1", "0.2", "--dropout", "0", "0.5"),
+        *("--steps", "10", "25", "--seeds", "2"),
+    )
+    found = groups(runs, [run.training.steps for run in runs])
+    assert [group.shape.network.hidden for group in found] == ["5", "6"]
+    for group in found:
+        assert len(group.readers) == 8  # Two rates, two dropouts, two seeds; not the steps.
+        assert group.ends == [10, 25]
+        for trained, readers in group.readers.items():
+            assert sorted(readers.values()) == [10, 25]
+            for index, steps in readers.items():
+                assert runs[index].training.steps == steps
+                assert runs[index].training.seed == trained.training.seed
+                assert runs[index].training.learning_rate == trained.training.learning_rate
+    assert len({index for group in found for r in group.readers.values() for index in r}) == 32
+
+
+@pytest.mark.parametrize("flag", ["--batch-size 5 6", "--optimizer sgd adam", "--norm none layer"])
+def test_another_shape_is_another_group(flag):
+    runs = runs_of(*flag.split())
+    assert len(groups(runs, [9, 9])) == 2
+
+
+def test_lockstep_is_chosen_by_what_was_measured():
+    assert choose_lockstep("gpu", 20, 200, 308_310) == 20
+    assert choose_lockstep("cpu", 20, 200, 7_510) == 20
+    assert choose_lockstep("cpu", 20, 200, 308_310) == 1
+    assert choose_lockstep("cpu", 20, 1, 238_510) == 4
+    assert choose_lockstep("cpu", 2, 1, 238_510) == 2
+    assert choose_lockstep("cpu", 20, 1, 10**9) == 1
+
+
+# --- what they come to ---------------------------------------------------------------------------
+
+SWEEP = [
+    *("--hidden", "20", "10-10", "--optimizer", "sgd", "momentum", "--dropout", "0", "0.3"),
+    *("--learning-rate", "0.05", "--steps", "15", "25", "--eval-every", "10", "--seeds", "2"),
+]
+
+
+@pytest.mark.parametrize("lockstep", ["1", "3", "100"])
+def test_a_run_of_a_sweep_is_the_run_alone(here, lockstep):
+    assert main([*SWEEP, "--lockstep", lockstep, "--out", "sweep"]) == 0
+    config = read(here / "sweep" / "config.json")
+    assert config["learning_rate"] == 0.05
+    assert len(config["runs"]) == 32
+    for index in (0, 7, 18, 29):
+        values = config["runs"][index]
+        arguments = [
+            word
+            for name, value in values.items()
+            if value is not None
+            for word in ("--" + name.replace("_", "-"), str(value))
+        ]
+        alone = here / f"alone-{index}"
+        common = ["--learning-rate", "0.05", "--eval-every", "10", "--out", alone.name]
+        assert main([*arguments, *common]) == 0
+        expected, found = metrics(alone), metrics(here / "sweep", index)
+        assert [r["step"] for r in found] == [r["step"] for r in expected]
+        assert {r["seed"] for r in found} == {values["seed"]}
+        for metric in METRICS:
+            a, b = ([r[metric] for r in records[1:]] for records in (found, expected))
+            np.testing.assert_allclose(a, b, rtol=2e-5, err_msg=f"{values} {metric}")
+        assert found[0]["test_loss"] == pytest.approx(expected[0]["test_loss"], rel=1e-5)
+
+    rows = read(here / "sweep" / "summary.json")["rows"]
+    assert len(rows) == 16
+    assert rows == sorted(rows, key=store.rank)
+    for row in rows:
+        assert row["seeds"] == [0, 1]
+        indices = [
+            i
+            for i, values in enumerate(config["runs"])
+            if all(row["config"][name] == v for name, v in values.items() if name != "seed")
+        ]
+        for metric, best in store.BEST.items():
+            records = [metrics(here / "sweep", i) for i in indices]
+            seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
+            assert row[metric]["final"]["values"] == [values[-1] for values in seen]
+            assert row[metric]["best"]["values"] == [best(values) for values in seen]
+
+
+def test_a_group_is_compiled_once(here, monkeypatch):
+    made = []
+    original = program.make_program
+    monkeypatch.setattr(program, "make_program", lambda *a: made.append(original(*a)) or made[-1])
+    rates = ["--learning-rate", "0.1", "0.2", "--l2", "0", "0.1", "--label-smoothing", "0", "0.1"]
+    assert main([*rates, "--steps", "2", "--seeds", "2", "--out", "run"]) == 0
+    assert len(made) == 1
+
+
+DIVERGING = ["--optimizer", "sgd", "--steps", "20", "--eval-every", "10"]
+
+
+@pytest.mark.parametrize("lockstep", ["1", "2"])
+def test_a_run_that_diverges_leaves_the_others_alone(here, capsys, lockstep):
+    arguments = [*DIVERGING, "--lockstep", lockstep]
+    assert main([*arguments, "--learning-rate", "0.1", "1e30", "--out", "both"]) == 0
+    output = capsys.readouterr()
+    assert "diverged at step 2" in output.out
+    assert "1 diverged" in output.err
+    assert main([*arguments, "--learning-rate", "0.1", "--out", "one"]) == 0
+    for a, b in zip(metrics(here / "both"), metrics(here / "one"), strict=True):
+        for metric in METRICS:
+            assert a[metric] is b[metric] is None or a[metric] == pytest.approx(b[metric], rel=2e-5)
+    bad = metrics(here / "both", 1)
+    assert [r["step"] for r in bad] == [0, 10, 20]
+    assert bad[0]["test_loss"] is not None
+    assert all(r[metric] is None for r in bad[1:] for metric in METRICS)
+    good, worst = read(here / "both" / "summary.json")["rows"]
+    assert good["diverged"] == [None]
+    assert worst["diverged"] == [2]
+    assert worst["test_loss"]["final"] == {"mean": None, "std": None, "values": [None]}
+
+
+def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
+    arguments = [*DIVERGING, "--learning-rate", "1e30", "1e31", "--hidden", "5", "6"]
+    assert main([*arguments, "--out", "run"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: all 4 runs diverged")
+    assert len(read(here / "run" / "summary.json")["rows"]) == 4
+
+
+# --- what a person sees --------------------------------------------------------------------------
+
+
+def record(step, loss, accuracy):
+    values = dict(zip(METRICS, (loss / 2, accuracy, loss, accuracy), strict=True))
+    return {"step": step, "seconds": 1.0, **values}
+
+
+def results(count):
+    """Configurations of two seeds, the first the best."""
+    found = []
+    for i in range(count):
+        runs = [[record(s, 1 + i + seed, 0.9 - 0.05 * i) for s in (0, 10)] for seed in (0, 1)]
+        config = {"hidden": str(i), "learning_rate": 0.001 * (i + 1), "l2": 0.0}
+        found.append((store.row(config, [0, 1], 17, runs), runs))
+    return found
+
+
+def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
+    rows = [row for row, _ in results(3)]
+    rows.append(store.row(rows[0]["config"] | {"hidden": "9"}, [0, 1], 17, [[], []], [4, 7]))
+    summary = {"dataset": {"name": "digits", "description": "digits"}, "rows": rows}
+    console = Console(width=100, record=True)
+    console.print(report.table(summary))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    (best,) = [line for line in lines if "* hidden" in line]
+    assert "* hidden 0" in best
+    assert any("learning-rate 0.003" in line for line in lines)
+    assert any(line.split("│")[3].strip() == "1.5000 ± 0.7071" for line in lines if "│test" in line)
+    assert "l2" not in text
+    assert "2 of 2 diverged" in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_the_figure_shows_the_best_eight(tmp_path, monkeypatch, count):
+    import matplotlib.figure
+
+    figures = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, *a, **k: figures.append(figure) or save(figure, *a, **k),
+    )
+    report.bands(results(count), tmp_path / "curves.png", "mlp", "note")
+    (figure,) = figures
+    shown = min(count, 8)
+    assert ("best 8 of 10" in figure.get_suptitle()) == (count == 10)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [f"hidden {i}, learning-rate {0.001 * (i + 1):g}" for i in range(shown)]
+    loss, _ = figure.axes
+    lines = loss.get_lines()
+    styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}
+    assert len(lines) == len(styles) == len(loss.collections) == shown
+    np.testing.assert_allclose(lines[1].get_ydata(), [2.5, 2.5])
+    heights = loss.collections[1].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([heights.min(), heights.max()], [2.5 - 0.5**0.5, 2.5 + 0.5**0.5])
+
+
+def test_progress_says_which_group_runs(capsys):
+    console = Console(width=100, record=True)
+    with report.Progress(30, console) as progress:
+        progress.begin("group 1/2", 2, 10)
+        progress.advance(10, 5.0)
+        diverged = {**record(10, 1.0, 0.5), "test_accuracy": None}
+        progress.evaluated([record(10, 1.0, 0.5), diverged])
+        progress.begin("group 2/2", 1, 10)
+        progress.advance(10, 5.0)
+        assert progress._bar.tasks[0].completed == 30
+    assert console.export_text().splitlines() == [
+        "group 1/2  step 10/10 of 2 runs  test accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
+    ]

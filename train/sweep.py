@@ -1,0 +1,216 @@
+"""Several values of a flag: which runs that makes, and which of them train together.
+
+The flags of a sweep are those of a run, each with a tuple in the place of a value; the runs are
+the product. Runs of one shape, which differ in numbers alone, are a group: one compiled program
+trains it, `lockstep` runs at a time. Runs that differ only in the number of steps are one run that
+is read at several.
+"""
+
+import dataclasses
+import itertools
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+import tyro
+
+from train.config import (
+    ConfigError,
+    Lockstep,
+    Run,
+    check_together,
+    check_value,
+    completed,
+    flags,
+    option,
+    replaced,
+)
+
+R = TypeVar("R", bound=Run)
+
+# Flags that are the same for all runs of a sweep, or that --seeds counts on from.
+ONE_VALUE = {"dataset", "data_dir", "eval_every", "seed", "gradient", "out"}
+
+# What tells the runs of a group apart: data to the compiled program, not a part of it.
+NUMBERS = ("learning_rate", "momentum", "weight_decay", "l2", "label_smoothing", "dropout")
+
+MOST_RUNS = 100_000
+
+
+class Sweep(NamedTuple, Generic[R]):
+    """All runs of a command.
+
+    Attributes:
+        runs: the runs, complete; the seeds of a configuration follow one another.
+        lockstep: how many runs of a group train at a time; None to choose.
+    """
+
+    runs: tuple[R, ...]
+    lockstep: int | None
+
+
+class Group(NamedTuple):
+    """Runs of one shape.
+
+    Attributes:
+        shape: any of them.
+        readers: what is trained, a run without its number of steps; and for each the runs that
+            read it, by their index in the sweep, with the step after which they end.
+    """
+
+    shape: Run
+    readers: dict[Run, dict[int, int]]
+
+    @property
+    def ends(self) -> list[int]:
+        """The steps after which a run ends."""
+        return sorted({step for steps in self.readers.values() for step in steps.values()})
+
+
+def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description: str) -> Sweep[R]:
+    """Parse a command line.
+
+    Args:
+        kind: the dataclass of a run of the command.
+        arguments: the words after the command; None for those of this process.
+        prog: the command, as the help shows it.
+        description: what it does.
+
+    Returns:
+        The runs.
+
+    Raises:
+        ConfigError: a value is out of range, or two flags do not go together.
+        SystemExit: after printing the help, or, with status 2, what is wrong with a flag that is
+            unknown or a value that is no number or no choice.
+    """
+    parsed = tyro.cli(
+        _with_several_values(kind),
+        args=arguments,
+        prog=prog,
+        description=description,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    values: dict[str, Any] = {}
+    for part in dataclasses.fields(parsed):
+        values.update(vars(getattr(parsed, part.name)))
+    seeds, lockstep = values.pop("seeds"), values.pop("lockstep")
+    check_value("seeds", seeds)
+    check_value("lockstep", lockstep)
+    for name in ONE_VALUE & set(values):
+        values[name] = (values[name],)
+    runs = expand(kind(), values, seeds)
+    return Sweep(runs, None if lockstep == "auto" else lockstep)
+
+
+def _with_several_values(kind: type[Run]) -> Any:
+    """Return the dataclass of a run in which a flag is a tuple of values, but for `ONE_VALUE`."""
+
+    def several(part: type) -> type:
+        fields = []
+        for field in dataclasses.fields(part):
+            hint = typing.get_type_hints(part, include_extras=True)[field.name]
+            default: Any = field.default
+            if field.name not in ONE_VALUE:
+                default = (default,)
+                if typing.get_origin(hint) is Annotated:
+                    one, *notes = typing.get_args(hint)
+                    hint = Annotated[tuple[one, ...], *notes]  # type: ignore[valid-type]
+                else:
+                    hint = tuple[hint, ...]  # type: ignore[valid-type]
+            fields.append((field.name, hint, dataclasses.field(default=default)))
+        names = {"__doc__": part.__doc__}
+        return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
+
+    parts = {f.name: several(typing.get_type_hints(kind)[f.name]) for f in dataclasses.fields(kind)}
+    parts["sweep"] = Lockstep
+    return dataclasses.make_dataclass(
+        kind.__name__,
+        [(name, part, dataclasses.field(default=part())) for name, part in parts.items()],
+        frozen=True,
+    )
+
+
+def expand(base: R, values: Mapping[str, Sequence[Any]], seeds: int) -> tuple[R, ...]:
+    """Return the runs of a sweep: the product of the values of all flags, times the seeds.
+
+    A flag that has an effect with some values of another alone varies there alone.
+
+    Args:
+        base: a run; its own values do not count.
+        values: the values of every flag of the run.
+        seeds: how many seeds, from `values["seed"]` on.
+
+    Raises:
+        ConfigError: a value is out of range, two flags do not go together, or there are too many.
+    """
+    for name, several in values.items():
+        if not several:
+            raise ConfigError(f"{option(name)}: needs a value")
+        for value in several:
+            check_value(name, value)
+    check_together(values)
+    first = values["seed"][0]
+    check_value("seed", first + seeds - 1)
+    count = seeds * math.prod(map(len, values.values()))
+    if count > MOST_RUNS:
+        raise ConfigError(f"the flags make {count} runs: must be at most {MOST_RUNS}")
+    product = itertools.product(*values.values())
+    found = (
+        completed(replaced(base, dict(zip(values, chosen, strict=True)))) for chosen in product
+    )
+    configurations = dict.fromkeys(found)  # Each once, whatever was without effect in it.
+    return tuple(
+        replaced(run, {"seed": seed})
+        for run in configurations
+        for seed in range(first, first + seeds)
+    )
+
+
+def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
+    """Return the runs by their shape, in the order in which the shapes come.
+
+    Args:
+        runs: the runs.
+        steps: how many steps each takes.
+    """
+    found: dict[Run, Group] = {}
+    for index, (run, last) in enumerate(zip(runs, steps, strict=True)):
+        trained = replaced(run, {"steps": None, "epochs": None})
+        shape = replaced(trained, {**dict.fromkeys(NUMBERS), "seed": None})
+        group = found.setdefault(shape, Group(run, {}))
+        group.readers.setdefault(trained, {})[index] = last
+    return list(found.values())
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the flags that are not the same in all runs."""
+    values = [flags(run) for run in runs]
+    return [name for name in values[0] if len({row[name] for row in values}) > 1]
+
+
+def choose_lockstep(platform: str, runs: int, batch_size: int, parameters: int) -> int:
+    """Return how many runs of a group to train at a time.
+
+    Args:
+        platform: of the device: "cpu", "gpu" or "tpu".
+        runs: how many runs there are.
+        batch_size: examples per update.
+        parameters: how many numbers the network of a run learns.
+    """
+    if platform != "cpu":
+        return runs
+    # Microseconds per step and run of twenty runs with Adam on two cores, by how many at a time:
+    #                             1     2     4     8    20
+    #   64-100-10, batch 1       12    17    14    12    13
+    #   64-100-10, batch 200    234   199   192   188   171
+    #   784-300-10, batch 1     410   387   350   461   625
+    #   784-300-10, batch 50   1401  1358  1343  2001  1785
+    #   784-300-10, batch 200  2889  2626  3195  4263  3769
+    #   3072-100-10, batch 1    519   422   384   508   655
+    # Small networks share the cost of starting each operation. For larger ones that is nothing,
+    # and those in lockstep must stay in the cache together, which the optimizer goes through.
+    if parameters * batch_size > 20_000_000:
+        return 1
+    return max(1, min(runs, 1_000_000 // parameters))
