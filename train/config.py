@@ -134,7 +134,7 @@ class Output:
 
     Attributes:
         out: The run directory, absent or empty: config.json, metrics.jsonl (a line per
-            evaluation), summary.json and curves.png.
+            evaluation of a run), summary.json and curves.png.
     """
 
     out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None

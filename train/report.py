@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress, a table, a figure."""
+"""What a person sees of a run or a sweep: progress, a table, a figure."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -249,7 +249,6 @@ def bands(
         note += " Bands: ± standard deviation over seeds."
     figure = Figure(figsize=(9, 4.6 + 0.22 * len(shown)), layout="constrained")
     figure.suptitle(title)
-    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
     panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
     axes_of_metric = figure.subplots(1, 2)
     for axes, (metric, label) in zip(axes_of_metric, panels, strict=True):
@@ -272,5 +271,13 @@ def bands(
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.3)
     handles, words = axes_of_metric[0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside lower center", ncols=1 + (len(shown) > 4))
+    figure.legend(
+        handles,
+        words,
+        loc="outside lower center",
+        ncols=1 + (len(shown) > 4),
+        fontsize="small",
+        title="\n".join(textwrap.wrap(note, 150)),
+        title_fontsize="x-small",
+    )
     figure.savefig(path, dpi=150)

@@ -1,7 +1,7 @@
 """The run directory: what a run leaves behind.
 
-config.json     the command and all flags
-metrics.jsonl   a line per evaluation, written as it is made
+config.json     the command and all flags; what differs from run to run of a sweep in a list
+metrics.jsonl   a line per evaluation of a run, written as it is made
 summary.json    what ran where and on which data, and the results, a row per configuration
 curves.png      loss and accuracy against the step
 """
