@@ -152,7 +152,7 @@ def alone(tmp_path_factory):
     found, folder = {}, tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.setattr(report, "curves", lambda *arguments: None)
-        for index in (1, 6, 12):
+        for index in (3, 6, 13):  # Of both seeds beyond the first epoch, whose order is the same.
             run = runs_of(*SWEEP)[index]
             hidden, dropout = run.network.hidden, str(run.network.dropout)
             steps, seed = str(run.training.steps), str(run.training.seed)
