@@ -75,7 +75,7 @@ class Costs:
             ours, theirs = getattr(explicit, field), getattr(twin, field)
             ratio = f"{ours / theirs:8.2f}" if theirs else f"{'-':>8}"
             label = f"{label} ({unit})" if unit else label
-            lines.append(f"  {label:<40}{ours:>12.4g}{theirs:>12.4g}{ratio}")
+            lines.append(f"  {label:<44}{ours:>12.4g}{theirs:>12.4g}{ratio}")
         return "\n".join(lines)
 
 

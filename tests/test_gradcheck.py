@@ -219,7 +219,9 @@ def softplus_in_numbers(x):
 
 
 @pytest.mark.parametrize(
-    "function", [softplus_in_numbers, jax.nn.gelu, lambda x: powers(x, 3)], ids=str
+    "function",
+    [softplus_in_numbers, jax.nn.gelu, lambda x: powers(x, 3)],
+    ids=["softplus", "gelu", "powers"],
 )
 def test_functions_of_others(function):
     gradcheck(function, POINT).raise_if_failed()
