@@ -174,7 +174,7 @@ def _chosen(target: str | None, shapes: tuple[str, ...]) -> list[tuple[str, Call
     try:
         jax.eval_shape(function, *sample((), "float32"))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         _refuse(f"{target} does not take arguments of shapes {' '.join(shapes)}: {reason}")
     return [(target, function, sample)]
 

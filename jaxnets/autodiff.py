@@ -51,10 +51,11 @@ def autodiff(f: Callable[P, R]) -> Callable[P, R]:
 
 def _forget(node):
     """Return `node`, a jaxpr or a parameter of an equation, without custom_vjp calls."""
-    if isinstance(node, core.ClosedJaxpr):
-        return node.replace(jaxpr=_forget(node.jaxpr))
+    # This one first: from jax 0.12 on a closed jaxpr is a jaxpr, too.
     if isinstance(node, core.Jaxpr):
         return node.replace(eqns=[_forget_equation(equation) for equation in node.eqns])
+    if isinstance(node, core.ClosedJaxpr):
+        return node.replace(jaxpr=_forget(node.jaxpr))
     if isinstance(node, tuple):
         parts = tuple(_forget(part) for part in node)
         if any(part is not old for part, old in zip(parts, node, strict=True)):

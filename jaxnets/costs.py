@@ -75,7 +75,7 @@ class Costs:
             ours, theirs = getattr(explicit, field), getattr(twin, field)
             ratio = f"{ours / theirs:8.2f}" if theirs else f"{'-':>8}"
             label = f"{label} ({unit})" if unit else label
-            lines.append(f"  {label:<40}{ours:>12.4g}{theirs:>12.4g}{ratio}")
+            lines.append(f"  {label:<44}{ours:>12.4g}{theirs:>12.4g}{ratio}")
         return "\n".join(lines)
 
 
@@ -109,7 +109,8 @@ def costs(f: Callable, *args: Any, **kwargs: Any) -> Costs:
 def residual_bytes(f: Callable, *floats: jax.Array) -> int:
     """Return the bytes that `jax.vjp(f, *floats)` keeps for the backward, each array once."""
     jaxpr = jax.make_jaxpr(lambda *floats: jax.tree.leaves(jax.vjp(f, *floats)[1]))(*floats)
-    kept = {atom for atom in jaxpr.jaxpr.outvars if not isinstance(atom, core.Literal)}
+    # JAX hands over each array once, however often a rule lists it.
+    kept = [atom for atom in jaxpr.jaxpr.outvars if not isinstance(atom, core.Literal)]
     return sum(math.prod(atom.aval.shape) * atom.aval.dtype.itemsize for atom in kept)
 
 

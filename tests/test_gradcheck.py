@@ -112,24 +112,31 @@ def test_no_false_alarm(op, draw, rng):
         gradcheck(point.entry.function, *point.arguments).raise_if_failed()
 
 
+def test_a_rule_whose_second_order_cancels_where_autodiffs_does_not():
+    # One feature, whose norm is its sign: nothing but rounding is left of the second derivative.
+    entry = next(entry for entry in CATALOG if entry.op == "rms_norm")
+    x = jnp.asarray([[1.7734375], [-1.5234375], [-2.25], [1.171875], [2.484375]], jnp.bfloat16)
+    gradcheck(entry.function, x, jnp.asarray([1.5625], jnp.bfloat16)).raise_if_failed()
+
+
 # --- what it takes and what it says --------------------------------------------------------------
 
 
 def test_trees_keywords_integers_keys_and_constants():
     seen = []
 
-    def loss(params, rows, key, factor, *, target):
-        seen.append((rows.dtype, factor))
-        seed = jax.random.key_data(key)[1].astype(target.dtype)
-        return factor * params["pair"][1][rows] - seed * target
+    def loss(params, counts, key, factor, *, target):
+        seen.append((counts.dtype, factor))
+        seed = jnp.max(jax.random.key_data(key))
+        return factor * params["pair"][1] * (counts + seed).astype(target.dtype) - target
 
-    params = {"pair": (None, POINT)}
-    report = gradcheck(loss, params, jnp.asarray([2, 0]), jax.random.key(3), 0.5, target=POINT[:2])
+    params, counts = {"pair": (None, POINT)}, jnp.asarray([2, 0, 1], jnp.uint32)
+    report = gradcheck(loss, params, counts, jax.random.key(3), 0.5, target=POINT)
     assert report.ok, report
-    assert set(seen) == {(jnp.dtype("int32"), 0.5)}
+    assert set(seen) == {(jnp.dtype("uint32"), 0.5)}
     assert {check.dtype for check in report.checks} == {"float32", "float64"}
     mapped = {check.name for check in report.checks if check.name.startswith("vmap")}
-    leaves = ("params['pair'][1]", "rows", "key", "target", "all")
+    leaves = ("params['pair'][1]", "counts", "key", "target", "all")
     assert mapped == {f"vmap of {leaf}" for leaf in leaves}
 
 
@@ -212,7 +219,9 @@ def softplus_in_numbers(x):
 
 
 @pytest.mark.parametrize(
-    "function", [softplus_in_numbers, jax.nn.gelu, lambda x: powers(x, 3)], ids=str
+    "function",
+    [softplus_in_numbers, jax.nn.gelu, lambda x: powers(x, 3)],
+    ids=["softplus", "gelu", "powers"],
 )
 def test_functions_of_others(function):
     gradcheck(function, POINT).raise_if_failed()
