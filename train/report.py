@@ -150,8 +150,10 @@ def _number(of: dict[str, Any]) -> str:
     if of["mean"] is None:
         return "-"
     known = [value for value in of["values"] if value is not None]
-    deviation = f" ± {of['std']:.4f}" if len(known) > 1 else ""
-    return f"{of['mean']:.4f}{deviation}"
+    # The loss of a run that is about to diverge may have twenty digits.
+    form = ".4f" if abs(of["mean"]) < 1e4 else ".3g"
+    deviation = f" ± {of['std']:{form}}" if len(known) > 1 else ""
+    return f"{of['mean']:{form}}{deviation}"
 
 
 def _varying(rows: Sequence[dict[str, Any]]) -> list[str]:

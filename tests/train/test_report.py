@@ -119,3 +119,10 @@ def test_on_a_terminal_a_bar_moves():
     assert "200/200" in last
     assert "1,234/s" in last
     assert "train 0.600 70.0%, test 1.200 65.0%" in last
+
+
+def test_a_huge_loss_leaves_the_table_readable():
+    assert report._number({"mean": 1.25, "std": 0.5, "values": [0.9, 1.6]}) == "1.2500 ± 0.5000"
+    assert report._number({"mean": 3.21e19, "std": 4e18, "values": [3e19, 4e19]}) == (
+        "3.21e+19 ± 4e+18"
+    )
