@@ -15,7 +15,7 @@ from train import program, report, trainer
 from train.config import MlpRun, flags
 from train.data import load
 from train.mlp import main, network
-from train.program import Hyper, hyperparameters
+from train.hyper import Hyper, hyperparameters
 from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from train import program, report, store
-from train.config import ConfigError, MlpRun, flags
+from train.allowed import ConfigError
+from train.config import MlpRun, flags
 from train.mlp import main
 from train.sweep import choose_lockstep, groups, parse
 
