@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from train import checkpoint
-from train.checkpoint import MANIFEST, CheckpointError, load, save
+from train.checkpoint import MANIFEST, CheckpointError, StructureError, load, save
 
 
 class State(NamedTuple):
@@ -96,7 +96,7 @@ def test_the_manifest_is_what_sha256sum_reads(saved_once):
 def test_another_structure_is_refused_by_name(saved_once, change, message):
     like = tree()
     change(like)
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(StructureError, match=message) as error:
         load(saved_once, like)
     assert "\n" not in str(error.value)
 
@@ -150,7 +150,7 @@ def test_any_bit_of_the_manifest_counts(saved, monkeypatch):
     for bit in range(8 * len(content)):
         path.write_bytes(flip(content, bit))
         with pytest.raises(CheckpointError):
-            checkpoint._verify(saved)
+            checkpoint.verify(saved)
 
 
 def test_a_file_too_few_or_too_many_is_found(saved):
@@ -175,7 +175,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused_too(saved, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_verify", lambda folder: None)
+    monkeypatch.setattr(checkpoint, "verify", lambda folder: None)
     for path in files(saved / "arrays"):
         path.write_bytes(b"")
     refused(saved, "Orbax")
