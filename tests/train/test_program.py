@@ -120,7 +120,7 @@ def numpy_update(name, t, w, g, memory, learning_rate):
     return w - learning_rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay)
 
 
-@pytest.mark.parametrize("name", list(program.OPTIMIZERS))
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
 @pytest.mark.parametrize(("l2", "smoothing"), [(0.0, 0.0), (0.02, 0.1)])
 def test_training_is_what_numpy_does(dataset, train_data, name, l2, smoothing):
     steps, learning_rate = 8, 0.1 if name in ("sgd", "momentum", "nesterov") else 0.01
@@ -175,7 +175,9 @@ def everything(**values):
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_explicit_gradients_and_autodiff_give_the_same_losses(train_data, norm):
     traces = [
-        train(make_program(network(norm=norm), SHAPE, "sgd", g), everything(), train_data, 40)[1]
+        train(
+            make_program(network(norm=norm), SHAPE, "sgd", gradient=g), everything(), train_data, 40
+        )[1]
         for g in ("explicit", "autodiff")
     ]
     np.testing.assert_allclose(traces[0].loss, traces[1].loss, rtol=2e-6)
@@ -184,7 +186,7 @@ def test_explicit_gradients_and_autodiff_give_the_same_losses(train_data, norm):
 
 def test_the_two_gradients_are_two_programs(train_data):
     def rules(gradient):
-        functions = make_program(network(), SHAPE, "sgd", gradient)
+        functions = make_program(network(), SHAPE, "sgd", gradient=gradient)
         state = jax.eval_shape(functions.initialise, everything(), KEY)
 
         def loss_of(state):
@@ -220,7 +222,7 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     evaluate_all = jax.vmap(functions.evaluate, in_axes=(0, 0, None))
     losses, corrects = jax.jit(evaluate_all)(states, hypers, test_data)
 
-    initialise, train_one, evaluate = map(jax.jit, functions)
+    initialise, train_one, evaluate, _ = map(jax.jit, functions)
     for i, (seed, hyper) in enumerate(singles):
         start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])
@@ -268,14 +270,18 @@ def test_a_run_in_segments_is_the_run_in_one(train_data):
 
 def test_numbers_that_add_nothing_are_left_out():
     hyper = hyperparameters({"learning_rate": 0.1, "l2": 0.0, "dropout": 0.0, "momentum": 0.0})
-    assert hyper == Hyper(jnp.float32(0.1), jnp.float32(0.0), None, None, None, None)
+    assert hyper == Hyper(jnp.float32(0.1), momentum=jnp.float32(0.0))
 
 
 def test_zero_as_a_number_is_as_good_as_none(train_data):
     """So that a sweep can hold runs with and without."""
     functions = make_program(network(), SHAPE, "sgd")
     none = hyperparameters({"learning_rate": 0.1})
-    zero = Hyper(none.learning_rate, None, None, *[jnp.float32(0)] * 3)
+    some = hyperparameters(
+        {"learning_rate": 0.1, "l2": 1, "label_smoothing": 0.5, "dropout": 0.5, "clip_norm": 1e-3}
+    )
+    zero = jax.tree.map(lambda a: a[0], stack([none, some]))
+    assert None not in (zero.l2, zero.label_smoothing, zero.dropout, zero.clip_norm)
     traces = [train(functions, hyper, train_data, 6)[1].loss for hyper in (none, zero)]
     np.testing.assert_allclose(traces[0], traces[1], rtol=1e-6)
 
@@ -365,7 +371,7 @@ def test_later_orders_are_uniform():
 @pytest.mark.parametrize("preprocessing", ["standardize", "mean-image", "unit"])
 def test_preprocessing(dataset, preprocessing):
     for data, images in zip(
-        on_device(dataset, preprocessing),
+        on_device(dataset, preprocessing)[::2],
         (dataset.train_images, dataset.test_images),
         strict=True,
     ):
@@ -384,8 +390,8 @@ def test_preprocessing(dataset, preprocessing):
 def test_preprocessing_of_digits_and_of_blank_images(dataset):
     dataset = SimpleNamespace(**vars(dataset))
     dataset.name = "digits"
-    assert on_device(dataset, "unit")[0].scale == 1 / 16
+    assert on_device(dataset, "unit").train.scale == 1 / 16
     dataset.train_images = np.full_like(dataset.train_images, 7)
-    data, _ = on_device(dataset, "standardize")
+    data, *_ = on_device(dataset, "standardize")
     assert not program._prepared(data, data.images).any()
     assert isinstance(data, Data)

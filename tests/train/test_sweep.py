@@ -11,7 +11,7 @@ from train.config import MlpRun, flags
 from train.mlp import main
 from train.sweep import choose_lockstep, groups, parse
 
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 def runs_of(*arguments):
@@ -81,7 +81,7 @@ def test_a_flag_without_effect_makes_no_runs():
         (["--lockstep", "0"], "--lockstep 0: must be auto, or a whole number from 1 on"),
         (["--seeds", "10000", "--l2", *map(str, range(11))], "the flags make 110000 runs: "),
         (["--optimizer", "adam", "sgd", "--momentum", "0.5"], "--momentum 0.5: is used with"),
-        (["--batch-size", "5", "1438"], "--batch-size 1438: must be at most 1437"),
+        (["--batch-size", "5", "1294"], "--batch-size 1294: must be at most 1293"),
     ],
     ids=lambda a: " ".join(a)[:40],
 )
@@ -177,7 +177,10 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
         for metric in METRICS:
             a, b = ([r[metric] for r in records[1:]] for records in (found, expected))
             np.testing.assert_allclose(a, b, rtol=2e-5, err_msg=f"{values} {metric}")
-        assert found[0]["test_loss"] == pytest.approx(expected[0]["test_loss"], rel=1e-5)
+        for step in (0, -1):
+            for metric in ("validation_loss", "test_loss"):
+                a, b = found[step][metric], expected[step][metric]
+                assert a is b is None or a == pytest.approx(b, rel=2e-5)
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
@@ -189,7 +192,8 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
             for i, values in enumerate(config["runs"])
             if all(row["config"][name] == v for name, v in values.items() if name != "seed")
         ]
-        for metric, best in store.BEST.items():
+        for metric in METRICS:
+            best = store.BEST[metric.split("_")[1]]
             records = [metrics(here / "sweep", i) for i in indices]
             seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
             assert row[metric]["final"]["values"] == [values[-1] for values in seen]
@@ -199,7 +203,9 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 def test_a_group_is_compiled_once(here, monkeypatch):
     made = []
     original = program.make_program
-    monkeypatch.setattr(program, "make_program", lambda *a: made.append(original(*a)) or made[-1])
+    monkeypatch.setattr(
+        program, "make_program", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
+    )
     rates = ["--learning-rate", "0.1", "0.2", "--l2", "0", "0.1", "--label-smoothing", "0", "0.1"]
     assert main([*rates, "--steps", "2", "--seeds", "2", "--out", "run"]) == 0
     assert len(made) == 1
@@ -221,12 +227,12 @@ def test_a_run_that_diverges_leaves_the_others_alone(here, capsys, lockstep):
             assert a[metric] is b[metric] is None or a[metric] == pytest.approx(b[metric], rel=2e-5)
     bad = metrics(here / "both", 1)
     assert [r["step"] for r in bad] == [0, 10, 20]
-    assert bad[0]["test_loss"] is not None
+    assert bad[0]["validation_loss"] is not None
     assert all(r[metric] is None for r in bad[1:] for metric in METRICS)
     good, worst = read(here / "both" / "summary.json")["rows"]
     assert good["diverged"] == [None]
     assert worst["diverged"] == [2]
-    assert worst["test_loss"]["final"] == {"mean": None, "std": None, "values": [None]}
+    assert worst["validation_loss"]["final"] == {"mean": None, "std": None, "values": [None]}
 
 
 def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
@@ -256,7 +262,15 @@ def results(count):
 
 def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     rows = [row for row, _ in results(3)]
-    rows.append(store.row(rows[0]["config"] | {"hidden": "9"}, [0, 1], 17, [[], []], [4, 7]))
+    rows.append(
+        store.row(
+            rows[0]["config"] | {"hidden": "9"},
+            [0, 1],
+            17,
+            [[record(0, 1, 0)]] * 2,
+            diverged=[4, 7],
+        )
+    )
     summary = {"dataset": {"name": "digits", "description": "digits"}, "rows": rows}
     console = Console(width=100, record=True)
     console.print(report.table(summary))
@@ -266,7 +280,9 @@ def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     (best,) = [line for line in lines if "* hidden" in line]
     assert "* hidden 0" in best
     assert any("learning-rate 0.003" in line for line in lines)
-    assert any(line.split("│")[3].strip() == "1.5000 ± 0.7071" for line in lines if "│test" in line)
+    assert any(
+        line.split("│")[3].strip() == "1.5000 ± 0.7071" for line in lines if "│validation" in line
+    )
     assert "l2" not in text
     assert "2 of 2 diverged" in text
     assert "…" not in text
@@ -306,11 +322,11 @@ def test_progress_says_which_group_runs(capsys):
     with report.Progress(30, console) as progress:
         progress.begin("group 1/2", 2, 10)
         progress.advance(10, 5.0)
-        diverged = {**record(10, 1.0, 0.5), "test_accuracy": None}
+        diverged = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS)}
         progress.evaluated([record(10, 1.0, 0.5), diverged])
         progress.begin("group 2/2", 1, 10)
         progress.advance(10, 5.0)
         assert progress._bar.tasks[0].completed == 30
     assert console.export_text().splitlines() == [
-        "group 1/2  step 10/10 of 2 runs  test accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
+        "group 1/2  step 10/10 of 2 runs  validation accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
     ]
