@@ -91,19 +91,29 @@ def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         CheckpointError: a file is missing, damaged or foreign.
         StructureError: the tree is not like `like`.
     """
-    verify(folder)
+    notes = load_notes(folder)
 
-    import jax
     import orbax.checkpoint as ocp
 
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
     try:
-        tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
+        with _quiet():
+            tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
     except Exception as error:  # Whole, and yet not readable: another version's.
         raise CheckpointError(
             f"{folder}: Orbax {ocp.__version__} cannot read it: {' '.join(str(error).split())}"
         ) from error
     return (tree if like is None else fitted(tree, like, folder)), notes
+
+
+def load_notes(folder: Path) -> dict[str, Any]:
+    """Read the notes of a checkpoint alone, after all its checksums are found to be right.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or foreign.
+    """
+    _verify(folder)
+    found: dict[str, Any] = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return found
 
 
 def fitted(tree: Any, like: Any, folder: Path) -> Any:
@@ -175,7 +185,7 @@ def _name(path: Any) -> str:
 # --- the manifest --------------------------------------------------------------------------------
 
 
-def verify(folder: Path) -> None:
+def _verify(folder: Path) -> None:
     """Raise a `CheckpointError` unless each file is as it was written."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is not a folder")

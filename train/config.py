@@ -186,11 +186,14 @@ class Output:
     """The files of a run.
 
     Attributes:
-        out: The run directory, absent or empty: config.json, metrics.jsonl (a line per
-            evaluation of a run), summary.json and curves.png.
+        out: The run directory, absent, empty or that of the same command to go on with:
+            config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
+            and parameters.
+        resume: A run directory to go on with; no other flag is needed.
     """
 
     out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None
+    resume: Annotated[Path | None, _given("DIR", "a new run")] = None
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_any_bit_of_the_manifest_counts(saved, monkeypatch):
     for bit in range(8 * len(content)):
         path.write_bytes(flip(content, bit))
         with pytest.raises(CheckpointError):
-            checkpoint.verify(saved)
+            checkpoint._verify(saved)
 
 
 def test_a_file_too_few_or_too_many_is_found(saved):
@@ -175,7 +175,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused_too(saved, monkeypatch):
-    monkeypatch.setattr(checkpoint, "verify", lambda folder: None)
+    monkeypatch.setattr(checkpoint, "_verify", lambda folder: None)
     for path in files(saved / "arrays"):
         path.write_bytes(b"")
     refused(saved, "Orbax")
