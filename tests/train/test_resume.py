@@ -159,3 +159,71 @@ def test_stopped_and_resumed_it_is_the_straight_run_bit_for_bit(
     assert main(command) == 0
     assert "warning" not in capsys.readouterr().err
     assert_same(tmp_path / "run", straight)
+
+
+# --- killed --------------------------------------------------------------------------------------
+
+# A process that has imported everything and started nothing; its children begin where a command
+# is after its imports, which saves two seconds each.
+KILLER = """
+import json, os, pathlib, random, signal, sys, time
+import jax, matplotlib.figure, optax, orbax.checkpoint, sklearn.datasets
+from train import program, saver, trainer
+from train.mlp import main
+
+folder, command = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+trainer.LONGEST_SEGMENT = 10
+
+def life(*words):
+    child = os.fork()
+    if child == 0:
+        with open(folder / "log", "a") as log:
+            os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
+        os._exit(main([*words]))
+    return child
+
+def status(child, wait=True):
+    done, status = os.waitpid(child, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+assert status(life(*command, "--out", str(folder / "straight"))) == 0
+saver.SHARE = float("inf")  # Saves after each segment.
+run, chance, where = folder / "run", random.Random(0), []
+for number in range(50):
+    def saves():
+        return {path.name for path in run.glob("*/group-*")}
+    before, child = saves(), life(*command, "--out", str(run))
+    if number % 5 == 0:
+        time.sleep(chance.random())
+    else:
+        while saves() == before and status(child, wait=False) is None:
+            time.sleep(0.001)
+        time.sleep(0.05 * chance.random())
+    os.kill(child, signal.SIGKILL)
+    assert status(child) == -signal.SIGKILL, f"the sweep was over after {number} kills"
+    where.append((bool([*run.glob("*/.partial")]), len(saves() - before)))
+saver.SHARE = 0.05
+assert status(life("--resume", str(run))) == 0
+print(json.dumps(where))
+"""
+
+
+def test_killed_fifty_times_it_is_the_straight_run_bit_for_bit(tmp_path, cache):
+    command = [
+        *("--hidden", "6", "5", "--dropout", "0.3", "--optimizer", "momentum", "--batch-size", "16"),
+        *("--learning-rate", "0.01", "0.1", "--steps", "1000", "1500", "--eval-every", "50"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
+    environment |= {name.upper(): str(value) for name, value in CACHE.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, str(tmp_path), json.dumps(command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + (tmp_path / "log").read_text()
+    where = json.loads(done.stdout)
+    assert sum(while_saving for while_saving, _ in where) >= 5
+    assert sum(saved for _, saved in where) >= 40
+    assert_same(tmp_path / "run", tmp_path / "straight")
