@@ -15,7 +15,7 @@ class Data(NamedTuple):
     """Images and labels on the device; the network sees (image - shift) * scale.
 
     Attributes:
-        images: uint8 [N, H, W, C].
+        images: uint8 [N, H, W, C], or float32.
         labels: int32 [N], in [0, classes).
         shift: float32 [H, W, C].
         scale: float32 [].
@@ -66,7 +66,7 @@ class Sets(NamedTuple):
 
 
 # The largest value that a pixel can have, where it is not 255.
-_LARGEST_PIXEL = {"digits": 16}
+_LARGEST_PIXEL = {"digits": 16, "synth": 1}
 
 # Images that are computed with in float32 at a time: 12 MB of CIFAR-10's.
 _CHUNK = 1000

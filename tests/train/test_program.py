@@ -332,6 +332,66 @@ def test_dropout_differs_from_step_to_step(train_data):
     assert len(np.unique(losses)) == 4
 
 
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_bfloat16_computes_in_it_and_keeps_float32(train_data, test_data, norm):
+    hyper = hyperparameters({"learning_rate": 0.05, "l2": 0.01})
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        functions = make_program(network(norm=norm), SHAPE, "sgd", precision=precision)
+        state, trace = train(functions, hyper, train_data, 20)
+        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {
+            jnp.dtype("float32")
+        }
+        loss, _ = jax.jit(functions.evaluate)(state, hyper, test_data)
+        found[precision] = np.append(trace.loss, loss)
+        products = [
+            line
+            for line in jax.jit(functions.train_segment)
+            .lower(state, hyper, train_data, order(1))
+            .as_text()
+            .splitlines()
+            if "dot_general" in line
+        ]
+        assert products
+        assert all(("bf16>" in line) == (precision == "bfloat16") for line in products)
+    # Rounded to 8 bits, and no more than that: each step's loss moves by a few 2^-8 at most.
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.05)
+    assert np.abs(found["bfloat16"] / found["float32"] - 1).max() > 1e-5
+
+
+@pytest.mark.parametrize("gradient", ["explicit", "autodiff"])
+def test_gradient_norms_are_those_of_single_examples(dataset, train_data, gradient):
+    """Written again in NumPy; more examples than are computed at a time, penalty left out."""
+    functions = make_program(network(), SHAPE, gradient=gradient)
+    hyper = everything(l2=5.0)
+    state = jax.jit(functions.initialise)(hyper, KEY)
+    batch = np.arange(37, dtype=np.int32)
+    norms = jax.jit(functions.gradient_norms)(state, hyper, train_data, batch)
+    flat = [leaf for layer in state.params for leaf in jax.tree.leaves(layer)]
+    b1, w1, b2, w2 = (np.asarray(leaf, np.float64) for leaf in flat)
+    x = np.asarray(program._prepared(train_data, train_data.images[:37]), np.float64)
+    for i, norm in enumerate(norms):
+        one, label = x[i].reshape(1, -1), dataset.train_labels[[i]]
+        _, _, grads = numpy_gradients((w1, b1, w2, b2), one, label, l2=0, smoothing=0)
+        assert norm == pytest.approx(np.sqrt(sum((g**2).sum() for g in grads)), rel=1e-4)
+
+
+def test_augmentation_changes_training_and_not_evaluation(train_data, test_data):
+    hyper = hyperparameters({"learning_rate": 1e-30})
+    losses = []
+    for changes in ((), ("flip",), ("flip", "cutout")):
+        functions = make_program(network(), SHAPE, "sgd", changes=changes)
+        state = jax.jit(functions.initialise)(hyper, KEY)
+        same_batch = np.repeat(order(1), 3, 0)
+        _, trace = jax.jit(functions.train_segment)(state, hyper, train_data, same_batch)
+        losses.append(np.asarray(trace.loss))
+        assert len(np.unique(losses[-1])) == (3 if changes else 1)  # Other ones in each step.
+        evaluated = jax.jit(functions.evaluate)(state, hyper, test_data)
+        losses[-1] = np.append(losses[-1], evaluated[0])
+    assert losses[0][-1] == losses[1][-1] == losses[2][-1]
+    assert len(np.unique([loss[0] for loss in losses])) == 3
+
+
 # --- the order of the examples -------------------------------------------------------------------
 
 
@@ -395,3 +455,19 @@ def test_preprocessing_of_digits_and_of_blank_images(dataset):
     data, *_ = on_device(dataset, "standardize")
     assert not program._prepared(data, data.images).any()
     assert isinstance(data, Data)
+
+
+@pytest.mark.parametrize(("held", "kept"), [(range(40, 50), range(40)), (range(3, 9), None)])
+def test_what_is_held_out_has_no_part_in_training(dataset, held, kept):
+    kept = [i for i in range(EXAMPLES) if i not in held] if kept is None else list(kept)
+    sets = on_device(dataset, "standardize", held)
+    images = dataset.train_images
+    np.testing.assert_array_equal(sets.train.images, images[kept])
+    np.testing.assert_array_equal(sets.train.labels, dataset.train_labels[kept])
+    np.testing.assert_array_equal(sets.validation.images, images[list(held)])
+    np.testing.assert_array_equal(sets.validation.labels, dataset.train_labels[list(held)])
+    for data in sets:  # The mean image is that of what is trained on, for all sets.
+        np.testing.assert_allclose(data.shift, images[kept].mean(0), rtol=1e-6)
+        difference = images[kept] - images[kept].mean(0)
+        assert data.scale == pytest.approx(1 / difference.std(), rel=1e-5)
+    assert on_device(dataset, "unit").validation is None

@@ -102,6 +102,65 @@ def test_one_value_is_all_that_some_flags_take(capsys):
         runs_of("--seeds", "10001")
 
 
+def test_a_search_draws_from_ranges():
+    arguments = ["--learning-rate", "1e-4", "1e-1", "--dropout", "0.1", "0.5", "--l2", "0.25"]
+    more = ["--optimizer", "momentum", "--momentum", "0.9", "0.999", "--hidden", "5", "6", "7"]
+    runs = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "3")
+    assert len(runs) == 800
+    assert [run.training.seed for run in runs[:4]] == [3, 4, 3, 4]
+    found = values_of(runs[::2], "learning_rate", "dropout", "momentum", "hidden", "l2")
+    rates, dropouts, momenta, hidden, l2 = map(np.array, zip(*found, strict=True))
+    assert len(set(rates)) > 390
+    for values, low, high in [
+        (np.log10(rates), -4, -1),
+        (dropouts, 0.1, 0.5),
+        (-np.log10(1 - momenta), 1, 3),
+    ]:
+        # Uniform: an interval of a tenth of the range holds a tenth of them, ± 3 deviations.
+        counts, _ = np.histogram(values, bins=10, range=(low - 1e-9, high + 1e-9))
+        assert counts.sum() == 400
+        assert np.abs(counts - 40).max() < 3.5 * 6
+    assert {str(width): 90 < (hidden == width).sum() < 180 for width in "567"} == dict.fromkeys(
+        "567", True
+    )
+    assert set(l2) == {0.25}
+    again = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "3")
+    assert again == runs
+    other = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "4")
+    assert values_of(other[:1], "learning_rate") != values_of(runs[:1], "learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--l2", "0", "0.1"], "--l2 0 0.1: a range of --search is log-uniform here, so both ends"),
+        (["--schedule", "step", "--decay", "0.5", "1"], "--decay 0.5 1: a range of --search is"),
+    ],
+)
+def test_a_range_that_cannot_be_drawn_from_is_refused(arguments, message):
+    with pytest.raises(ConfigError) as error:
+        runs_of(*arguments, "--search", "random:3")
+    assert str(error.value).startswith(message)
+    assert len(runs_of(*arguments)) == 2  # Without --search they are two values.
+
+
+def test_folds_multiply_the_runs():
+    runs = runs_of("--folds", "3", "--seeds", "2", "--learning-rate", "0.1", "0.2")
+    assert values_of(runs[:6], "fold", "seed", "validation") == [
+        (fold, seed, None) for fold in range(3) for seed in range(2)
+    ]
+    assert len(runs) == 12
+    assert len(groups(runs, [9] * 12)) == 3  # What is trained on differs.
+
+
+def test_a_schedule_that_leads_to_the_end_is_another_run_for_other_steps():
+    for schedule, expected in [("constant", [[5, 9]]), ("cosine", [[5], [9]])]:
+        runs = runs_of("--schedule", schedule, "--steps", "5", "9", "--seeds", "2")
+        found = groups(runs, [run.training.steps for run in runs])
+        assert [group.ends for group in found] == expected
+        assert [len(group.readers) for group in found] == [2] * len(expected)
+
+
 # --- which of them train together ----------------------------------------------------------------
 
 
@@ -240,6 +299,45 @@ def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
     assert main([*arguments, "--out", "run"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: all 4 runs diverged")
     assert len(read(here / "run" / "summary.json")["rows"]) == 4
+
+
+def test_the_first_examples_alone(here):
+    arguments = ["--train-examples", "60", "--test-examples", "30", "--batch-size", "20"]
+    assert main([*arguments, "--epochs", "2", "--eval-every", "1", "--out", "run"]) == 0
+    records = metrics(here / "run")
+    assert [record["step"] for record in records] == [0, 1, 2, 3, 4]  # (60 - 6) // 20 an epoch.
+    accuracies = {name: records[-1][f"{name}_accuracy"] for name in ("validation", "test")}
+    for name, count in (("validation", 6), ("test", 30)):
+        assert accuracies[name] * count == pytest.approx(round(accuracies[name] * count))
+    described = read(here / "run" / "summary.json")["dataset"]
+    assert (described["train_examples"], described["test_examples"]) == (60, 30)
+
+
+def test_each_fold_is_held_out_once(here):
+    assert main(["--folds", "3", "--steps", "4", "--eval-every", "2", "--out", "run"]) == 0
+    (row,) = read(here / "run" / "summary.json")["rows"]
+    assert (row["seeds"], row["folds"]) == ([0, 0, 0], [0, 1, 2])
+    assert len(set(row["validation_loss"]["final"]["values"])) == 3
+    for run in range(3):  # Each alone is a run that holds the same images out.
+        steps = [record["step"] for record in metrics(here / "run", run)]
+        assert steps == [0, 2, 4]
+    assert main(["--validation", "479", "--steps", "4", "--eval-every", "2", "--out", "one"]) == 0
+    last = metrics(here / "one")[-1]  # 1437 / 3 = 479: the last fold.
+    for metric in METRICS:
+        assert metrics(here / "run", 2)[-1][metric] == pytest.approx(last[metric], rel=2e-5)
+
+
+def test_a_run_that_stops_early_is_marked(here, capsys):
+    arguments = ["--learning-rate", "0.03", "1e-30", "--patience", "2", "--eval-every", "5"]
+    assert main([*arguments, "--steps", "40", "50", "--out", "run"]) == 0
+    assert "stopped early at step 10" in capsys.readouterr().out
+    rows = read(here / "run" / "summary.json")["rows"]
+    stopped = {row["config"]["learning_rate"]: row["stopped"] for row in rows}
+    assert stopped[1e-30] == [10]
+    for run in (2, 3):  # 1e-30 for 40 and for 50 steps.
+        records = metrics(here / "run", run)
+        assert [record["step"] for record in records] == [0, 5, 10]
+        assert [record["test_loss"] is None for record in records] == [True, True, False]
 
 
 # --- what a person sees --------------------------------------------------------------------------
