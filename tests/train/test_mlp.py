@@ -61,6 +61,7 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
         "config.json",
         "curves.png",
         "metrics.jsonl",
+        "parameters",
         "summary.json",
     ]
 
@@ -281,7 +282,7 @@ def test_a_folder_that_holds_something_is_left_alone(here, capsys):
     assert hashlib.sha256((here / "run" / "notes").read_bytes()).digest() == digest
 
 
-def test_ctrl_c_keeps_the_metrics(tmp_path):
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     command = started(tmp_path, "--steps", "1000000000", "--eval-every", "10", "--out", "run")
     lines = [command.stderr.readline() for _ in range(3)]
     assert lines[2].startswith("step         20/1000000000  train loss ")
@@ -290,8 +291,10 @@ def test_ctrl_c_keeps_the_metrics(tmp_path):
     assert command.returncode == 130
     last = rest.splitlines()[-1]
     assert last.startswith("interrupted after step ")
-    assert last.endswith("; the metrics so far are in run")
+    assert last.endswith("; resume with: python -m train.mlp --resume run")
     assert "Traceback" not in rest
+    step = int(last.split()[3].rstrip(";"))
     records = metrics(tmp_path / "run")
-    assert [record["step"] for record in records[:3]] == [0, 10, 20]
-    assert records[-1]["step"] <= int(last.split()[3].rstrip(";"))
+    assert [record["step"] for record in records] == list(range(0, step + 1, 10))
+    *_, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert newest.name == f"group-0001-step-{step:010d}"
