@@ -47,6 +47,7 @@ def read(kind: Any, arguments: Sequence[str], prog: str, description: str) -> An
             raise ConfigError(f"{word}: is neither a flag, nor a value of the flag before it")
         parts = [getattr(parsed, part.name) for part in dataclasses.fields(parsed)]
         names = [option(field.name) for part in parts for field in dataclasses.fields(part)]
+        names = [name for name in names if name != word]  # One that is not for the command line.
         raise ConfigError(f"{word}: there is no such flag{_near(word, names)}")
     return parsed
 
@@ -65,8 +66,9 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
     flag = re.search(r"Error parsing (--[a-z0-9-]+)", text)
     name = flag[1].removeprefix("--").replace("-", "_") if flag else ""
     if flag and name in ALLOWED:
-        given = itertools.dropwhile(lambda word: word.partition("=")[0] != flag[1], arguments)
-        values = itertools.takewhile(lambda word: not word.startswith("--"), list(given)[1:])
+        words = [part for word in arguments for part in word.split("=", 1)]
+        after = words[words.index(flag[1]) + 1 :] if flag[1] in words else []
+        values = itertools.takewhile(lambda word: not word.startswith("--"), after)
         return f"{flag[1]} {' '.join(values)}: must be {ALLOWED[name].words}"
     return " ".join(re.sub("[─-╿]", " ", text).split())
 

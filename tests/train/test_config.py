@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import typing
@@ -85,6 +86,43 @@ REFUSED = [
 ]
 
 
+# What is no flag, no number or no choice, and all that is said of it.
+UNKNOWN = [
+    (["--learning-rat", "1"], "there is no such flag; did you mean --learning-rate?"),
+    (["--qqq"], "there is no such flag"),
+    (["--fold", "1"], "there is no such flag; did you mean --folds?"),
+    (["--seed", "1", "2"], "is neither a flag, nor a value of the flag before it"),
+    (["--norm", "qqq"], "must be one of none, batch, layer, rms"),
+    (["--norm", "none", "lauer"], "must be one of none, batch, layer, rms; did you mean layer?"),
+    (["--dataset", "minst"], "must be one of digits, synth, mnist, cifar10; did you mean mnist?"),
+    (["--steps", "1.5"], "must be a whole number from 1 on, below 2^31"),
+    (["--steps=x"], "must be a whole number from 1 on, below 2^31"),
+    (["--seed", "x"], "must be a whole number from 0 on, below 2^32"),
+    (["--lockstep", "x"], "must be auto, or a whole number from 1 on, below 2^31"),
+    (["--learning-rate", "0.1", "fast"], "must be positive and finite in float32"),
+    (["--seed"], "needs a value"),
+    (["--steps", "--seed", "1"], "needs a value"),
+]
+
+
+def test_a_mistake_is_answered_in_under_a_second_of_processor_time(tmp_path):
+    for arguments in (["--learning-rat", "0.1"], ["--hidden", "0"], ["--seeds", "0"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-m", "train.mlp", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {arguments[0]}")
+        assert done.stderr.count("\n") == 1
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda a: " ".join(a)[:40])
 def test_a_value_out_of_range_is_refused(arguments, message):
     with pytest.raises(ConfigError) as error:
@@ -109,7 +147,7 @@ def test_every_number_has_a_range():
 def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
     """One fresh interpreter for all: what a command line answers, and what it had imported."""
     cases = [arguments for arguments, _ in REFUSED]
-    unknown = [["--learning-rat", "1"], ["--steps", "1.5"], ["--dataset", "minst"]]
+    unknown = [arguments for arguments, _ in UNKNOWN]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     data_and_files = [
@@ -152,8 +190,13 @@ print(json.dumps(answers))
     for (_, message), (_, _, errors, _) in zip(REFUSED, answers, strict=False):
         assert errors.startswith(f"error: {message}")
         assert errors.count("\n") == 1
-    for arguments, (_, _, errors, _) in zip(unknown, answers[len(cases) :], strict=False):
-        assert arguments[0] in errors
+    for (words, message), (_, _, errors, _) in zip(UNKNOWN, answers[len(cases) :], strict=False):
+        assert errors.startswith("error: ")
+        assert errors.endswith(f": {message}\n")
+        flag, *values = words[0].split("=") + words[1:]  # The line names the flag or the value.
+        assert errors.startswith(f"error: {flag}") or errors.startswith(f"error: {values[-1]}: ")
+        if message.startswith("must"):
+            assert values[-1] in errors
     last = [errors for _, _, errors, _ in answers[-len(data_and_files) :]]
     assert last[0] == (
         "error: --batch-size 1294: must be at most 1293, the number of training examples of "

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 from PIL import Image
 
 import train.prepare
+from train import mlp
 from train.data import DataError, Dataset, _decode, load, main
 from train.prepare import Archive, archives, prepare
 
@@ -292,6 +294,25 @@ def test_missing_data_is_said_at_once(present: str, tmp_path: Path) -> None:
     assert imported == "False"
 
 
+def test_without_a_network_the_answer_comes_at_once(tmp_path: Path) -> None:
+    """No connection is tried, so none can hang; and it takes less than 2 s of processor time."""
+    program = (
+        "import socket, sys\n"
+        "def refused(*arguments, **options): raise AssertionError('a connection')\n"
+        "socket.socket.connect = socket.getaddrinfo = refused\n"
+        "from train.mlp import main\n"
+        "sys.exit(main(['--dataset', 'mnist', '--out', sys.argv[1]]))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run("-c", program, str(tmp_path / "run"), TFDS_DATA_DIR=str(tmp_path / "none"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'none'} is not a folder; name another as")
+    assert done.stderr.count("\n") == 1
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_folder_comes_from_argument_then_environment_then_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,7 +391,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_data(damage: str, prepared: Path) -> None:
+def test_damaged_data(damage: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version = prepared / "mnist/3.0.1"
     load("mnist", prepared)
     apply, message = DAMAGES[damage]
@@ -380,6 +401,10 @@ def test_damaged_data(damage: str, prepared: Path) -> None:
     assert message in one_line(error)
     assert str(version) in one_line(error)
     assert "python -m train.data prepare mnist" in one_line(error)
+    out = prepared / "run"
+    assert mlp.main(["--dataset", "mnist", "--data-dir", str(prepared), "--out", str(out)]) == 2
+    assert capsys.readouterr() == ("", f"error: {one_line(error)}\n")
+    assert not out.exists()
 
 
 def test_images_of_another_shape(prepared: Path) -> None:
