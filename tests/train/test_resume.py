@@ -26,11 +26,12 @@ from train.sweep import parse
 ROOT = Path(__file__).parents[2]
 
 # Two groups, whose runs end at three steps; with all that has a state: running statistics, random
-# keys, an optimizer, patience, a mean training loss since the last evaluation.
+# keys, an optimizer, a run that loses patience, one that diverges, a mean loss since the last
+# evaluation; and five runs on four devices, which are padded.
 SWEEP = [
     *("--hidden", "6", "5", "--norm", "batch", "--dropout", "0.3", "--optimizer", "momentum"),
-    *("--learning-rate", "0.003", "0.03", "0.3", "--steps", "20", "45", "60", "--patience", "2"),
-    *("--eval-every", "20", "--batch-size", "64"),
+    *("--learning-rate", "0.003", "0.03", "0.3", "30", "1e30", "--steps", "20", "45", "60"),
+    *("--eval-every", "20", "--batch-size", "64", "--patience", "1"),
 ]
 
 
@@ -71,6 +72,9 @@ def straight(tmp_path_factory):
     """The sweep without an interruption."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     assert main([*SWEEP, "--out", str(folder)]) == 0
+    rows = json.loads((folder / "summary.json").read_text())["rows"]
+    assert any(row["stopped"] != [None] for row in rows)
+    assert any(row["diverged"] != [None] for row in rows)
     return folder
 
 
@@ -172,20 +176,18 @@ def test_a_run_has_its_parameters_at_its_own_end(straight, tmp_path):
     assert [checkpoint.load_notes(path)["runs"] for path in groups] == [
         [i for i, run in enumerate(runs) if run["hidden"] == hidden] for hidden in ("6", "5")
     ]
-    assert sorted(set(ends.values())) == [20, 45, 60]
     tree, notes = checkpoint.load(groups[0])
+    at = SWEEP.index("--steps")
     for steps in (20, 45):
         out = tmp_path / str(steps)
-        at = SWEEP.index("--steps")
         few = ["--hidden", "6", *SWEEP[3:at], "--steps", str(steps), *SWEEP[at + 4 :]]
         assert main([*few, "--out", str(out)]) == 0
         alone, _ = checkpoint.load(out / "parameters" / "group-0001")
-        rows = [
-            row
-            for row, index in enumerate(notes["runs"])
-            if runs[index]["steps"] == steps and ends[index] == steps
-        ]
-        assert len(rows) == 3
+        indices = [index for index in notes["runs"] if runs[index]["steps"] == steps]
+        last = {line["run"]: line["step"] for line in metrics(out)}
+        assert [ends[index] for index in indices] == list(last.values())
+        assert set(last.values()) == {20, steps}  # One is stopped early.
+        rows = [notes["runs"].index(index) for index in indices]
         for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(alone), strict=True):
             np.testing.assert_array_equal(a[rows], b)
 
@@ -227,7 +229,7 @@ def test_a_run_that_was_killed_before_it_saved_begins_anew(straight, tmp_path, c
 def test_other_flags_are_refused_by_name(stopped, capsys):
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     changed = ["--dropout", "0.2", "--learning-rate", "0.003", "0.03"]
-    words = "--dropout 0.3 (here 0.2), --learning-rate 0.003 0.03 0.3 (here 0.003 0.03)"
+    words = "--dropout 0.3 (here 0.2), --learning-rate 0.003 0.03 0.3 30.0 1e+30 (here 0.003 0.03)"
     rest = (
         ": to go on with it, give these flags as they were; for another run, name another folder "
         "with --out"
@@ -244,20 +246,14 @@ def test_other_flags_are_refused_by_name(stopped, capsys):
 
 
 def test_any_flags_can_be_rebuilt_from_what_is_stored():
+    momentum = ["--optimizer", "momentum", "--momentum", "0.1", "1e-05"]
+    search = ["--search", "random:3", "--l2", "0.1", "1", "--seed", "7", "--lockstep", "2"]
+    slope = ["--activation", "leaky_relu", "--negative-slope", "-1e-06"]
     commands = [
         SWEEP,
-        ["--optimizer", "momentum", "--momentum", "0.1", "1e-05", "--test-curve", "--folds", "3"],
-        [
-            "--search",
-            "random:3",
-            "--lockstep",
-            "2",
-            "--seed",
-            "7",
-            "--data-dir",
-            "some folder/data",
-        ],
-        ["--activation", "leaky_relu", "--negative-slope", "-1e-06", "--validation", "0"],
+        [*momentum, "--test-curve", "--folds", "3"],
+        [*search, "--data-dir", "some folder"],
+        [*slope, "--validation", "0"],
     ]
     for command in commands:
         given = parse(MlpRun, command, "python -m train.mlp", "").given
@@ -284,7 +280,7 @@ def test_another_network_is_refused(stopped, monkeypatch, capsys):
     assert main(["--resume", str(stopped)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {stopped / 'checkpoints' / 'group-0002-step-0000000045'}: ")
-    assert re.search(r"state/params/.* is float32 \[3, .*\] instead of float32 \[3, ", error)
+    assert re.search(r"state/params/.* is float32 \[5, .*\] instead of float32 \[5, ", error)
 
 
 @pytest.mark.parametrize(
