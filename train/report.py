@@ -1,8 +1,6 @@
-"""What a person sees of a run or a sweep: progress, a table, a figure."""
+"""What a person sees of a run or a sweep: progress and a table."""
 
-import textwrap
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +10,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from train.store import Record, spread
+from train import store
+from train.store import Record
 
 
 class Progress:
@@ -98,45 +97,51 @@ class Progress:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def table(summary: dict[str, Any]) -> Table:
+def table(summary: dict[str, Any], caution: str = "") -> Table:
     """Return the results of a run or a sweep as a table, two lines or more per configuration.
 
     Args:
-        summary: what summary.json holds.
+        summary: what summary.json holds; a row may also name its "run_directory" and say at which
+            step it is "unfinished".
+        caution: why no configuration is marked as the best.
 
     Returns:
-        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches
-        and the test set; mean and standard deviation where there are several seeds. Where there
-        are several configurations, the flags that tell them apart; the first is marked as the best.
+        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches,
+        the validation set if there is one, and the test set; mean and standard deviation where
+        there are several seeds. Where there are several configurations, what tells them apart; the
+        first is marked as the best.
     """
     dataset, rows = summary["dataset"], summary["rows"]
-    several = len(rows) > 1
+    several = len(rows) > 1 or "run_directory" in rows[0]
     title = Text(f"{dataset['name']}: {dataset['description']}")  # Not markup.
     result = Table(title=title, title_justify="left", padding=(0, 0 if several else 1))
     headings = ["loss (nats)", "best loss", "accuracy", "best accuracy"]
-    names = _varying(rows)
+    names = varying(rows)
+    split_of_best = store.ranking_split(rows)
     if several:
         result.add_column("configuration", overflow="fold")
+        words = f"* the best: highest mean final {split_of_best} accuracy"
         result.caption = Text(
-            "* the best: highest mean final test accuracy, by which the table is sorted"
-            + ("; ± standard deviation over seeds" if len(rows[0]["seeds"]) > 1 else "")
+            (caution or f"{words}, by which the table is sorted")
+            + ("; ± standard deviation over seeds" if any(len(r["seeds"]) > 1 for r in rows) else "")
         )
     result.add_column("")
     for heading in headings:
         result.add_column(heading, justify="right", no_wrap=several)
     for number, row in enumerate(rows):
         lines = []
-        for split in ("train", "test"):
+        for split in store.splits(row):
             loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
             cells = (loss["final"], loss["best"], accuracy["final"], accuracy["best"])
             lines.append([split, *map(_number, cells)])
         if several:
-            best = number == 0 and row["test_accuracy"]["final"]["mean"] is not None
-            parts = [*_flags(row, names), *_divergence(row)]
+            mean = row[f"{split_of_best}_accuracy"]["final"]["mean"]
+            best = number == 0 and mean is not None and not caution
+            parts = label(row, names)
             parts[0] = ("* " if best else "  ") + parts[0]
-            label = Text("\n  ".join(parts), style="bold" if best else "")
+            words = Text("\n  ".join(parts), style="bold" if best else "")
             columns = zip(*lines, strict=True)
-            result.add_row(label, *("\n".join(column) for column in columns))
+            result.add_row(words, *("\n".join(column) for column in columns))
         else:
             for line in lines:
                 result.add_row(*line)
@@ -156,14 +161,24 @@ def _number(of: dict[str, Any]) -> str:
     return f"{of['mean']:{form}}{deviation}"
 
 
-def _varying(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The flags in which configurations differ."""
-    return [name for name in rows[0]["config"] if len({row["config"][name] for row in rows}) > 1]
+def varying(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the flags in which configurations differ; one that some lack is None in those."""
+    names = dict.fromkeys(name for row in rows for name in row["config"])
+    return [name for name in names if len({row["config"].get(name) for row in rows}) > 1]
+
+
+def label(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Return what to call a configuration, part by part, by the flags in which it differs."""
+    parts = [row["run_directory"]] if "run_directory" in row else []
+    parts += [*_flags(row, names), *_divergence(row)]
+    if row.get("unfinished") is not None:
+        parts.append(f"unfinished, at step {row['unfinished']}")
+    return parts or ["all runs"]
 
 
 def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Those flags of a configuration that have an effect in it."""
-    values = {name: row["config"][name] for name in names}
+    values = {name: row["config"].get(name) for name in names}
     return [
         f"{name.replace('_', '-')} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in values.items()
@@ -180,106 +195,3 @@ def _divergence(row: dict[str, Any]) -> list[str]:
         return [f"diverged at step {row['diverged'][0]}"]
     where = ", ".join(f"{step} (seed {seed})" for seed, step in steps.items())
     return [f"{len(steps)} of {len(row['seeds'])} diverged at step {where}"]
-
-
-def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None:
-    """Draw loss and accuracy against the step, and write the figure to `path`.
-
-    Args:
-        records: the evaluations.
-        path: a file; its suffix is the format.
-        title: what ran.
-        note: where the data come from.
-    """
-    # Without pyplot, which would look for a window.
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
-    panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
-    for axes, (metric, label) in zip(figure.subplots(1, 2), panels, strict=True):
-        axes.plot(*_points(records, f"train_{metric}"), "--", color="0.55", label="train batches")
-        axes.plot(*_points(records, f"test_{metric}"), "-", color="black", label="test set")
-        axes.set(xlabel="step", ylabel=label, title=metric)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=150)
-
-
-def _points(records: Iterable[Record], metric: str) -> tuple[list[int], list[float]]:
-    seen = [record for record in records if record[metric] is not None]
-    return [record["step"] for record in seen], [record[metric] for record in seen]
-
-
-# Lines told apart without colour: shade, dashes and marker.
-_STYLES = [
-    {"color": shade, "linestyle": dashes, "marker": marker}
-    for (shade, dashes), marker in zip(
-        [(shade, dashes) for dashes in ("-", "--") for shade in ("0.0", "0.35", "0.55", "0.7")],
-        "os^DvxP*",
-        strict=True,
-    )
-]
-
-
-def bands(
-    results: Sequence[tuple[dict[str, Any], Sequence[Sequence[Record]]]],
-    path: Path,
-    title: str,
-    note: str,
-) -> None:
-    """Draw test loss and accuracy of configurations, means over seeds with bands of ± std.
-
-    Args:
-        results: per configuration, best first, its row of summary.json and the evaluations of each
-            of its runs; the first eight are drawn.
-        path: a file; its suffix is the format.
-        title: what ran.
-        note: where the data come from.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    shown = results[: len(_STYLES)]
-    names = _varying([row for row, _ in results])
-    if len(shown) < len(results):
-        title += f", the best {len(shown)} of {len(results)} configurations"
-    if any(len(runs) > 1 for _, runs in shown):
-        note += " Bands: ± standard deviation over seeds."
-    figure = Figure(figsize=(9, 4.6 + 0.22 * len(shown)), layout="constrained")
-    figure.suptitle(title)
-    panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
-    axes_of_metric = figure.subplots(1, 2)
-    for axes, (metric, label) in zip(axes_of_metric, panels, strict=True):
-        for (row, runs), style in zip(shown, _STYLES, strict=False):
-            by_step: dict[int, list[float]] = {}
-            for records in runs:
-                for step, value in zip(*_points(records, f"test_{metric}"), strict=True):
-                    by_step.setdefault(step, []).append(value)
-            spreads = [spread(values) for values in by_step.values()]
-            mean, std = ([s[part] for s in spreads] for part in ("mean", "std"))
-            words = ", ".join([*_flags(row, names), *_divergence(row)]) or "all seeds"
-            every = max(1, len(by_step) // 8)
-            axes.plot(list(by_step), mean, label=words, markevery=every, markersize=4, **style)
-            if len(runs) > 1:
-                low, high = ([m + k * s for m, s in zip(mean, std, strict=True)] for k in (-1, 1))
-                axes.fill_between(
-                    list(by_step), low, high, color=style["color"], alpha=0.15, linewidth=0
-                )
-        axes.set(xlabel="step", ylabel=label, title=f"test {metric}")
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axes.grid(alpha=0.3)
-    handles, words = axes_of_metric[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        words,
-        loc="outside lower center",
-        ncols=1 + (len(shown) > 4),
-        fontsize="small",
-        title="\n".join(textwrap.wrap(note, 150)),
-        title_fontsize="x-small",
-    )
-    figure.savefig(path, dpi=150)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rich.console import Console
 
-from train import data, report, store
+from train import data, figures, report, store
 from train.config import ConfigError, Run, flags, replaced
 from train.sweep import Group, Sweep, groups, parse, varying
 
@@ -58,8 +58,8 @@ def command(
         description: what the help says that it does.
 
     Returns:
-        The exit status: 0; 1 after a loss that is not finite, or a file that cannot be written; 2
-        after wrong flags or missing data; 130 after Ctrl-C. Each but 0 comes with one line on
+        The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
+        be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C. Each but 0 comes with one line on
         stderr.
     """
     try:
@@ -68,7 +68,7 @@ def command(
         return 0
     except (ConfigError, data.DataError, store.StoreError) as error:
         message, status = f"error: {error}", 2
-    except (FloatingPointError, OSError) as error:
+    except (FloatingPointError, MemoryError, OSError) as error:
         message, status = f"error: {error}", 1
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
@@ -82,14 +82,13 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
     dataset = data.load(first.data.dataset, first.data.data_dir)
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
-    import jax  # From here on everything is in order.
-
-    from jaxnets import layers
+    from jaxnets import layers  # Slow; from here on everything is in order, but for the device.
     from train import program
+    from train.device import devices, explained
     from train.trainer import Trainer
 
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
-    device = jax.devices()[0]
+    device = devices()[0]
     on_device = functools.cache(functools.partial(program.on_device, dataset))
     results = [Result(run, []) for run in runs]
     trainers: list[Trainer] = []
@@ -97,7 +96,9 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
     if len(parts) == 1:
         net = network(first, program.hyperparameters(flags(first)), classes)
         print(f"{layers.summary(net, image_shape)}\n")
-    with store.RunDirectory.create(first.output.out, f"{dataset.name}-{name}") as directory:
+    with explained(), store.RunDirectory.create(
+        first.output.out, f"{dataset.name}-{name}"
+    ) as directory:
         print(f"run directory {directory.path}", flush=True)
         directory.write_config({"command": f"train.{name}", **configuration(runs)})
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
@@ -131,7 +132,9 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
                         f"the metrics so far are in {directory.path}"
                     ) from interrupt
                 trainer.forget()  # The next group needs the memory.
-        found = sorted(configurations(results), key=lambda pair: store.rank(pair[0]))
+        found = list(configurations(results))
+        split = store.ranking_split([row for row, _ in found])
+        found.sort(key=lambda pair: store.rank(pair[0], split))
         summary = {
             "versions": store.versions(),
             "device": {"platform": device.platform, "kind": device.device_kind},
@@ -149,9 +152,9 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
                 f": {training.optimizer}, learning rate {training.learning_rate:g}, "
                 f"batch size {training.batch_size}"
             )
-            report.curves(results[0].records, directory.curves, title, note)
+            figures.curves(results[0].records, directory.curves, title, note)
         else:
-            report.bands(found, directory.curves, title, note)
+            figures.bands(found, directory.curves, title, note)
     print()
     console = Console()
     if not console.is_terminal:
@@ -209,7 +212,7 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
         found.setdefault(replaced(result.run, {"seed": None}), []).append(result)
     for several in found.values():
         config = flags(several[0].run)
-        config = {k: v for k, v in config.items() if k not in ("seed", "data_dir", "out")}
+        config = {k: v for k, v in config.items() if k not in store.NOT_OF_CONFIGURATION}
         records = [result.records for result in several]
         yield (
             store.row(

@@ -20,13 +20,18 @@ from typing import Any
 
 from train.data import Dataset
 
+# The sets of examples that metrics are of; not every run has a validation set.
+SPLITS = ("train", "validation", "test")
+
 # How to tell the best of several evaluations.
 BEST: dict[str, Callable[[Iterable[float]], float]] = {
-    "train_loss": min,
-    "train_accuracy": max,
-    "test_loss": min,
-    "test_accuracy": max,
+    f"{split}_{metric}": best
+    for split in SPLITS
+    for metric, best in (("loss", min), ("accuracy", max))
 }
+
+# Flags that tell runs of one configuration apart, or that do not change what a run comes to.
+NOT_OF_CONFIGURATION = ("seed", "data_dir", "out", "tensorboard")
 
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
@@ -99,7 +104,7 @@ class RunDirectory:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json."""
-        _write_json(self.path / "config.json", config)
+        write_json(self.path / "config.json", config)
 
     def append(self, record: Record) -> None:
         """Add a line to metrics.jsonl, and hand it to the system."""
@@ -107,10 +112,10 @@ class RunDirectory:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        _write_json(self.path / "summary.json", summary)
+        write_json(self.path / "summary.json", summary)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write the whole file or nothing: a reader never sees a part of it."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -147,9 +152,12 @@ def row(
     """
     steps = list(diverged or [None] * len(seeds))
     result = {"config": config, "seeds": list(seeds), "parameters": parameters, "diverged": steps}
+    validated = any("validation_loss" in record for records in runs for record in records)
     for metric, best in BEST.items():
+        if metric.startswith("validation") and not validated:
+            continue
         seen = [
-            [r[metric] for r in records if r[metric] is not None] if step is None else None
+            [r[metric] for r in records if r.get(metric) is not None] if step is None else None
             for records, step in zip(runs, steps, strict=True)
         ]
         result[metric] = {
@@ -170,12 +178,22 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "values": list(values)}
 
 
-def rank(row: dict[str, Any]) -> tuple[float, float]:
-    """Return what sorts configurations: by mean final test accuracy, the best first.
+def splits(row: dict[str, Any]) -> list[str]:
+    """Return the sets of examples that a row has metrics of."""
+    return [split for split in SPLITS if f"{split}_loss" in row]
 
-    Where that is the same, by test loss; those of which every run diverged come last.
+
+def ranking_split(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the set whose accuracy ranks configurations: validation where all have it."""
+    return "validation" if all("validation" in splits(row) for row in rows) else "test"
+
+
+def rank(row: dict[str, Any], split: str = "test") -> tuple[float, float]:
+    """Return what sorts configurations: by mean final accuracy on a set, the best first.
+
+    Where that is the same, by the loss; those of which every run diverged come last.
     """
-    accuracy, loss = (row[m]["final"]["mean"] for m in ("test_accuracy", "test_loss"))
+    accuracy, loss = (row[f"{split}_{m}"]["final"]["mean"] for m in ("accuracy", "loss"))
     return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import Training
+from train.device import Fitting
 from train.program import Data, Hyper, Program, State, batches, over_runs, stack
 from train.store import Record
 from train.sweep import choose_lockstep
@@ -57,6 +58,7 @@ class Trainer:
 
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        choose = lockstep is None
         if lockstep is None:
             platform = jax.devices()[0].platform
             lockstep = choose_lockstep(platform, len(seeds), training.batch_size, self.parameters)
@@ -67,12 +69,18 @@ class Trainer:
         def train_segment(state, hyper, indices, data):
             return program.train_segment(state, hyper, data, indices)
 
-        self._train_segment = jax.jit(over_runs(train_segment, lockstep), donate_argnums=0)
-        self._evaluate = jax.jit(over_runs(program.evaluate, lockstep))
+        def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
+            def make(runs: int) -> Any:
+                return jax.jit(over_runs(function, runs), **options)
+
+            return Fitting(make, lockstep, choose)
+
+        self._train_segment = compiled(train_segment, donate_argnums=0)
+        self._evaluate = compiled(program.evaluate)
         self._examples = len(train.labels)
         self.seconds = self.seconds_in_steps = 0.0
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        self.state: State = jax.jit(over_runs(initialise, lockstep))(keys, self._hypers, None)
+        self.state: State = compiled(initialise)(keys, self._hypers, None)
         self.step = 0
         self.diverged: dict[int, tuple[int, str]] = {}
 
@@ -136,7 +144,7 @@ class Trainer:
                 indices = np.stack([taken[seed] for seed in self._seeds])
                 arguments = (self.state, self._hypers, indices, self._train)
                 if length not in compiled:
-                    compiled[length] = self._train_segment.lower(*arguments).compile()
+                    compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
                 traces.append((np.asarray(trace.loss, np.float64), np.asarray(trace.correct)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import program, report, store
+from train import figures, program, report, store
 from train.config import ConfigError, MlpRun, flags
 from train.mlp import main
 from train.sweep import choose_lockstep, groups, parse
@@ -25,8 +25,8 @@ def values_of(runs, *names):
 def here(tmp_path, monkeypatch):
     """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "curves", lambda *arguments: None)
-    monkeypatch.setattr(report, "bands", lambda *arguments: None)
+    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
+    monkeypatch.setattr(figures, "bands", lambda *arguments: None)
     with jax.numpy_dtype_promotion("standard"):
         yield tmp_path
 
@@ -151,7 +151,7 @@ def alone(tmp_path_factory):
     """The evaluations of some runs of the sweep, each trained alone, by index."""
     found, folder = {}, tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(report, "curves", lambda *arguments: None)
+        patch.setattr(figures, "curves", lambda *arguments: None)
         for index in (3, 6, 13):  # Of both seeds beyond the first epoch, whose order is the same.
             run = runs_of(*SWEEP)[index]
             hidden, dropout = run.network.hidden, str(run.network.dropout)
@@ -282,7 +282,7 @@ def test_the_figure_shows_the_best_eight(tmp_path, monkeypatch, count):
         "savefig",
         lambda figure, *a, **k: figures.append(figure) or save(figure, *a, **k),
     )
-    report.bands(results(count), tmp_path / "curves.png", "mlp", "note.")
+    figures.bands(results(count), tmp_path / "curves.png", "mlp", "note.")
     (figure,) = figures
     shown = min(count, 8)
     assert ("best 8 of 10" in figure.get_suptitle()) == (count == 10)
