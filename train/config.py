@@ -135,9 +135,11 @@ class Output:
     Attributes:
         out: The run directory, absent or empty: config.json, metrics.jsonl (a line per
             evaluation of a run), summary.json and curves.png.
+        tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 
     out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,16 @@ class Program(NamedTuple):
         initialise: `initialise(hyper, key) -> State`.
         train_segment: `train_segment(state, hyper, data, batches) -> (State, Trace)`, with batches
             int32 [steps, batch size], the examples of each step (see `batches`).
-        evaluate: `evaluate(state, hyper, data) -> (loss, correct)` over all of data, in inference
-            mode: the mean cross-entropy in nats, float32 [], and the number classified right,
+        predict: `predict(state, hyper, data) -> logits` of all images of data, in inference mode,
+            float32 [N, classes].
+        evaluate: `evaluate(state, hyper, data) -> (loss, correct)`, what `predict` comes to: the
+            mean cross-entropy in nats, float32 [], and the number classified right,
             int32 [].
     """
 
     initialise: Callable[[Hyper, jax.Array], State]
     train_segment: Callable[[State, Hyper, Data, jax.Array], tuple[State, Trace]]
+    predict: Callable[[State, Hyper, Data], jax.Array]
     evaluate: Callable[[State, Hyper, Data], tuple[jax.Array, jax.Array]]
 
 
@@ -162,23 +165,25 @@ def make_program(
 
         return jax.lax.scan(step, state, batches)
 
-    def evaluate(state, hyper, data):
-        def totals(chunk):
-            images, labels = chunk
+    def predict(state, hyper, data):
+        def logits(images):
             x = _prepared(data, images)
-            logits, _ = network(hyper).apply(state.params, state.statistics, x)
-            return jnp.sum(ops.softmax_cross_entropy(logits, labels)), _correct(logits, labels)
+            return network(hyper).apply(state.params, state.statistics, x)[0]
 
-        count = data.labels.shape[0]
-        whole = count - count % _CHUNK
-        chunks = [a[:whole].reshape(-1, _CHUNK, *a.shape[1:]) for a in (data.images, data.labels)]
-        loss_sum, correct = totals((data.images[whole:], data.labels[whole:]))
+        whole = len(data.images) - len(data.images) % _CHUNK
+        found = logits(data.images[whole:])
         if whole:
-            loss_sums, corrects = jax.lax.map(totals, tuple(chunks))
-            loss_sum, correct = loss_sum + jnp.sum(loss_sums), correct + jnp.sum(corrects)
-        return loss_sum / count, correct
+            chunks = data.images[:whole].reshape(-1, _CHUNK, *image_shape)
+            several = jax.lax.map(logits, chunks)
+            found = jnp.concatenate([several.reshape(whole, -1), found])
+        return found
 
-    return Program(initialise, train_segment, evaluate)
+    def evaluate(state, hyper, data):
+        logits = predict(state, hyper, data)
+        loss = jnp.mean(ops.softmax_cross_entropy(logits, data.labels))
+        return loss, _correct(logits, data.labels)
+
+    return Program(initialise, train_segment, predict, evaluate)
 
 
 def _prepared(data: Data, images: jax.Array) -> jax.Array:

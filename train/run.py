@@ -101,6 +101,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
     ) as directory:
         print(f"run directory {directory.path}", flush=True)
         directory.write_config({"command": f"train.{name}", **configuration(runs)})
+        if first.output.tensorboard:
+            from train.tensorboard import Events
+
+            events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
+            directory.followers.append(events.append)
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
         with report.Progress(total, Console(stderr=True)) as progress:
             for number, group in enumerate(parts, 1):

@@ -31,7 +31,7 @@ BEST: dict[str, Callable[[Iterable[float]], float]] = {
 }
 
 # Flags that tell runs of one configuration apart, or that do not change what a run comes to.
-NOT_OF_CONFIGURATION = ("seed", "data_dir", "out", "tensorboard")
+NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "tensorboard")
 
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
@@ -58,11 +58,13 @@ class RunDirectory:
     Attributes:
         path: the folder.
         curves: where the figure belongs.
+        followers: are told of each line of metrics.jsonl.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.curves = path / "curves.png"
+        self.followers: list[Callable[[Record], None]] = []
         self._metrics = (path / "metrics.jsonl").open("x", encoding="utf-8")
 
     @classmethod
@@ -109,6 +111,8 @@ class RunDirectory:
     def append(self, record: Record) -> None:
         """Add a line to metrics.jsonl, and hand it to the system."""
         print(json.dumps(record, allow_nan=False), file=self._metrics, flush=True)
+        for follow in self.followers:
+            follow(record)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""

@@ -30,7 +30,7 @@ from train.config import (
 R = TypeVar("R", bound=Run)
 
 # Flags that are the same for all runs of a sweep, or that --seeds counts on from.
-ONE_VALUE = {"dataset", "data_dir", "eval_every", "seed", "gradient", "out"}
+ONE_VALUE = {"dataset", "data_dir", "eval_every", "seed", "gradient", "out", "tensorboard"}
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
 NUMBERS = ("learning_rate", "momentum", "weight_decay", "l2", "label_smoothing", "dropout")
