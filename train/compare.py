@@ -68,8 +68,8 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     _check_out(out)
     found = [pair for path in directories for pair in _configurations(results.read(path))]
     rows = [row for row, _ in found]
-    split = store.ranking_split(rows)
-    found.sort(key=lambda pair: store.rank(pair[0], split))
+    judge = store.judge(*rows)
+    found.sort(key=lambda pair: store.rank(pair[0], judge))
     rows = [row for row, _ in found]
 
     datasets = [row["dataset"] for row in rows]
@@ -86,7 +86,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     figures.bands(found, out, title, note)
     compared = {
         "compared": [str(path) for path in directories],
-        "ranked_by": f"{split}_accuracy",
+        "ranked_by": f"{judge}_accuracy",
         "same_data": not caution,
         "rows": rows,
     }

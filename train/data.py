@@ -25,7 +25,7 @@ import tyro
 
 from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
 
-__all__ = ["NAMES", "DataError", "Dataset", "load", "main"]
+__all__ = ["NAMES", "DataError", "Dataset", "held_out", "load", "main"]
 
 NAMES = ("digits", "mnist", "cifar10")
 
@@ -78,6 +78,29 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     check_name(name, NAMES)
     return _load_digits() if name == "digits" else _load_prepared(name, data_folder(data_dir))
+
+
+def held_out(
+    examples: int, validation: float | None, folds: int | None = None, fold: int | None = None
+) -> range:
+    """Return which training images are held out to validate on.
+
+    Args:
+        examples: how many training images there are.
+        validation: a share of them below 1, or a number; the last ones are taken.
+        folds: into how many parts of equal size they are divided instead; up to `folds` - 1 are
+            left over at the end, and are never held out.
+        fold: which of the parts is held out, from 0 on.
+
+    Returns:
+        Their indices.
+    """
+    if folds is not None and fold is not None:
+        size = examples // folds
+        return range(fold * size, (fold + 1) * size)
+    assert validation is not None  # One of the two is given in a complete run.
+    count = round(validation * examples) if validation < 1 else int(validation)
+    return range(examples - count, examples)
 
 
 def _load_digits() -> Dataset:

@@ -1,6 +1,7 @@
 """The device: whether there is one, and how many runs at a time fit into its memory."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,7 @@ from typing import Any
 import jax
 import psutil
 
-from train.config import ConfigError
-
+from train.allowed import ConfigError
 
 _SMALLER = "a smaller network or --batch-size, or fewer runs in a sweep"
 
@@ -23,7 +23,7 @@ def devices() -> list[jax.Device]:
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # An assertion where the plugin is missing.
-        asked = jax.config.jax_platforms
+        asked = os.environ.get("JAX_PLATFORMS")
         if not asked:
             raise ConfigError(f"JAX finds no device: {' '.join(str(error).split())}") from error
         jax.config.update("jax_platforms", None)

@@ -83,7 +83,7 @@ def bands(
         note: where the data come from.
     """
     rows = [row for row, _ in results]
-    split, names = store.ranking_split(rows), report.varying(rows)
+    split, names = store.judge(*rows), report.varying(rows)
     lines = [
         _Line(", ".join(report.label(row, names)), runs, split, style)
         for (row, runs), style in zip(results, _STYLES, strict=False)
@@ -91,7 +91,8 @@ def bands(
     if len(lines) < len(results):
         title += f", the best {len(lines)} of {len(results)} configurations"
     if any(len(line.runs) > 1 for line in lines):
-        note += " Bands: ± standard deviation over seeds."
+        folds = " and folds" if any(row["folds"] for row in rows) else ""
+        note += f" Bands: ± standard deviation over seeds{folds}."
     _draw(lines, path, title, note, f"{split} ")
 
 
@@ -138,7 +139,8 @@ def _mean_and_std(
                 by_step.setdefault(record["step"], []).append(record[metric])
     steps = sorted(by_step)
     spreads = [store.spread(by_step[step]) for step in steps]
-    return steps, *(np.array([s[part] for s in spreads], float) for part in ("mean", "std"))
+    mean, std = (np.array([s[part] for s in spreads], float) for part in ("mean", "std"))
+    return steps, mean, std
 
 
 def _legend(figure: "Figure", entries: tuple[Any, Any], note: str, columns: int) -> None:

@@ -10,8 +10,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from train import store
-from train.store import Record
+from train.store import SETS, Record, judge
 
 
 class Progress:
@@ -68,10 +67,15 @@ class Progress:
             self._evaluated_run(records[0])
 
     def _evaluated_group(self, records: Sequence[Record]) -> None:
-        known = [r["test_accuracy"] for r in records if r["test_accuracy"] is not None]
-        words = f"test accuracy {min(known):.4f} to {max(known):.4f}" if known else ""
-        if len(known) < len(records):
-            words += f"  {len(records) - len(known)} diverged"
+        words = ""
+        for name in ("validation", "test", "train"):
+            known = [r[f"{name}_accuracy"] for r in records if _has(r, name)]
+            if known:
+                words = f"{name} accuracy {min(known):.4f} to {max(known):.4f}"
+                break
+        diverged = sum(not any(_has(r, name) for name in SETS) for r in records if r["step"])
+        if diverged:
+            words += f"  {diverged} diverged"
         if self._console.is_terminal:
             self._bar.update(self._task, metrics=words.strip())
         elif records:
@@ -81,7 +85,7 @@ class Progress:
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _evaluated_run(self, record: Record) -> None:
-        splits = [split for split in ("train", "test") if record[f"{split}_loss"] is not None]
+        splits = [split for split in SETS if _has(record, split)]
         if self._console.is_terminal:
             metrics = ", ".join(
                 f"{split} {record[f'{split}_loss']:.3f} {record[f'{split}_accuracy']:.1%}"
@@ -97,6 +101,10 @@ class Progress:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def _has(record: Record, name: str) -> bool:
+    return record.get(f"{name}_loss") is not None
+
+
 def table(summary: dict[str, Any], caution: str = "") -> Table:
     """Return the results of a run or a sweep as a table, two lines or more per configuration.
 
@@ -106,46 +114,44 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
         caution: why no configuration is marked as the best.
 
     Returns:
-        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches,
-        the validation set if there is one, and the test set; mean and standard deviation where
-        there are several seeds. Where there are several configurations, what tells them apart; the
-        first is marked as the best.
+        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches and
+        the other sets; mean and standard deviation where there are several seeds or folds. Where
+        there are several configurations, what tells them apart; the first is marked as the best.
     """
     dataset, rows = summary["dataset"], summary["rows"]
     several = len(rows) > 1 or "run_directory" in rows[0]
     title = Text(f"{dataset['name']}: {dataset['description']}")  # Not markup.
     result = Table(title=title, title_justify="left", padding=(0, 0 if several else 1))
     headings = ["loss (nats)", "best loss", "accuracy", "best accuracy"]
-    names = varying(rows)
-    split_of_best = store.ranking_split(rows)
+    names, judging = varying(rows), judge(*rows)
     if several:
         result.add_column("configuration", overflow="fold")
-        words = f"* the best: highest mean final {split_of_best} accuracy"
+        spread_over = "seeds and folds" if any(row["folds"] for row in rows) else "seeds"
         result.caption = Text(
-            (caution or f"{words}, by which the table is sorted")
-            + ("; ± standard deviation over seeds" if any(len(r["seeds"]) > 1 for r in rows) else "")
+            (caution or f"* the best: highest mean final {judging} accuracy, which sorts the table")
+            + (f"; ± standard deviation over {spread_over}" if len(rows[0]["seeds"]) > 1 else "")
         )
     result.add_column("")
     for heading in headings:
         result.add_column(heading, justify="right", no_wrap=several)
     for number, row in enumerate(rows):
         lines = []
-        for split in store.splits(row):
+        for split in (name for name in SETS if f"{name}_loss" in row):
             loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
             cells = (loss["final"], loss["best"], accuracy["final"], accuracy["best"])
             lines.append([split, *map(_number, cells)])
         if several:
-            mean = row[f"{split_of_best}_accuracy"]["final"]["mean"]
+            mean = row[f"{judging}_accuracy"]["final"]["mean"]
             best = number == 0 and mean is not None and not caution
             parts = label(row, names)
             parts[0] = ("* " if best else "  ") + parts[0]
-            words = Text("\n  ".join(parts), style="bold" if best else "")
+            configuration = Text("\n  ".join(parts), style="bold" if best else "")
             columns = zip(*lines, strict=True)
-            result.add_row(words, *("\n".join(column) for column in columns))
+            result.add_row(configuration, *("\n".join(column) for column in columns))
         else:
             for line in lines:
                 result.add_row(*line)
-            for words in _divergence(row):
+            for words in _ended(row):
                 result.caption = Text(words)
         result.add_section()
     return result
@@ -170,7 +176,7 @@ def varying(rows: Sequence[dict[str, Any]]) -> list[str]:
 def label(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Return what to call a configuration, part by part, by the flags in which it differs."""
     parts = [row["run_directory"]] if "run_directory" in row else []
-    parts += [*_flags(row, names), *_divergence(row)]
+    parts += [*_flags(row, names), *_ended(row)]
     if row.get("unfinished") is not None:
         parts.append(f"unfinished, at step {row['unfinished']}")
     return parts or ["all runs"]
@@ -186,12 +192,19 @@ def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _divergence(row: dict[str, Any]) -> list[str]:
-    """Which runs of a configuration diverged, if any."""
-    steps = {s: d for s, d in zip(row["seeds"], row["diverged"], strict=True) if d is not None}
-    if not steps:
-        return []
-    if len(row["seeds"]) == 1:
-        return [f"diverged at step {row['diverged'][0]}"]
-    where = ", ".join(f"{step} (seed {seed})" for seed, step in steps.items())
-    return [f"{len(steps)} of {len(row['seeds'])} diverged at step {where}"]
+def _ended(row: dict[str, Any]) -> list[str]:
+    """Which runs of a configuration diverged, or ran out of patience, if any."""
+    found = []
+    folds = row["folds"] or [None] * len(row["seeds"])
+    runs = list(zip(row["seeds"], folds, row["diverged"], row["stopped"], strict=True))
+    for words, which in (("diverged", 2), ("stopped early", 3)):
+        steps = [
+            f"{run[which]} (seed {run[0]}{'' if run[1] is None else f', fold {run[1]}'})"
+            for run in runs
+            if run[which] is not None
+        ]
+        if steps and len(runs) == 1:
+            found.append(f"{words} at step {runs[0][which]}")
+        elif steps:
+            found.append(f"{len(steps)} of {len(runs)} {words} at step {', '.join(steps)}")
+    return found

@@ -56,8 +56,7 @@ def read(path: Path) -> Results:
 
 
 def _records(path: Path, runs: int) -> list[list[Record]]:
-    """The evaluations by run; a last line that is cut off, as a killed process leaves it, is not
-    one of them."""
+    """The evaluations by run, without a last line that a killed process left cut off."""
     found: list[list[Record]] = [[] for _ in range(runs)]
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     for line in text.split("\n")[:-1]:
@@ -102,14 +101,21 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
     for config in found:
         indices = results.indices(config)
         records = [results.records[index] for index in indices]
-        seeds = [results.runs[index]["seed"] for index in indices]
-        row = store.row(config, seeds, 0, records, [_divergence(lines) for lines in records])
+        runs = [results.runs[index] for index in indices]
+        row = store.row(
+            config,
+            [run["seed"] for run in runs],
+            0,
+            records,
+            folds=[run["fold"] for run in runs] if config.get("folds") else None,
+            diverged=[_divergence(lines) for lines in records],
+        )
         last = min(lines[-1]["step"] if lines else 0 for lines in records)
         yield row | {"parameters": None, "unfinished": last}, records
 
 
 def _divergence(records: list[Record]) -> int | None:
-    """The first evaluation without any loss; the test set may be for the last one alone."""
-    losses = [f"{split}_loss" for split in store.SPLITS]
-    without = (r["step"] for r in records if all(r.get(loss) is None for loss in losses))
-    return next(without, None)
+    """The first evaluation without a loss of any set; before the first step there need be none."""
+    losses = [f"{name}_loss" for name in store.SETS]
+    steps = (r["step"] for r in records if all(r.get(loss) is None for loss in losses))
+    return next(filter(None, steps), None)

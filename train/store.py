@@ -7,6 +7,7 @@ curves.png      loss and accuracy against the step
 """
 
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -20,15 +21,10 @@ from typing import Any
 
 from train.data import Dataset
 
-# The sets of examples that metrics are of; not every run has a validation set.
-SPLITS = ("train", "validation", "test")
+SETS = ("train", "validation", "test")
 
 # How to tell the best of several evaluations.
-BEST: dict[str, Callable[[Iterable[float]], float]] = {
-    f"{split}_{metric}": best
-    for split in SPLITS
-    for metric, best in (("loss", min), ("accuracy", max))
-}
+BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
 
 # Flags that tell runs of one configuration apart, or that do not change what a run comes to.
 NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "tensorboard")
@@ -138,7 +134,10 @@ def row(
     seeds: Sequence[int],
     parameters: int,
     runs: Sequence[Sequence[Record]],
+    *,
+    folds: Sequence[int] | None = None,
     diverged: Sequence[int | None] | None = None,
+    stopped: Sequence[int | None] | None = None,
 ) -> dict[str, Any]:
     """Return the results of one configuration.
 
@@ -147,23 +146,34 @@ def row(
         seeds: the seed of each run.
         parameters: how many numbers the network learns.
         runs: the evaluations of each run.
+        folds: the part of the training set that each run held out, with k-fold cross-validation.
         diverged: the step at which the loss of each run was not finite; None where it always was.
+        stopped: the step at which each run ran out of patience; None where it did not.
 
     Returns:
-        `config`, `seeds`, `parameters`, `diverged` and, per metric, "final" and "best" (the lowest
-        loss, the highest accuracy of the evaluations), each with mean, standard deviation and
-        values over the runs; None for runs that diverged, which the mean leaves out.
+        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped` and, per metric (the loss
+        and accuracy of train, validation and test, as far as there are any), "final" and "best"
+        (the lowest loss, the highest accuracy of the evaluations), each with mean, standard
+        deviation and values over the runs; None for runs that diverged, which the mean leaves out.
     """
     steps = list(diverged or [None] * len(seeds))
-    result = {"config": config, "seeds": list(seeds), "parameters": parameters, "diverged": steps}
-    validated = any("validation_loss" in record for records in runs for record in records)
-    for metric, best in BEST.items():
-        if metric.startswith("validation") and not validated:
-            continue
+    result = {
+        "config": config,
+        "seeds": list(seeds),
+        "folds": None if folds is None else list(folds),
+        "parameters": parameters,
+        "diverged": steps,
+        "stopped": list(stopped or [None] * len(seeds)),
+    }
+    for name, (kind, best) in itertools.product(SETS, BEST.items()):
+        metric = f"{name}_{kind}"
         seen = [
-            [r[metric] for r in records if r.get(metric) is not None] if step is None else None
+            [r[metric] for r in records if r[metric] is not None] if step is None else None
             for records, step in zip(runs, steps, strict=True)
+            if all(metric in r for r in records)
         ]
+        if not seen:
+            continue
         result[metric] = {
             "final": spread([values[-1] if values else None for values in seen]),
             "best": spread([best(values) if values else None for values in seen]),
@@ -182,22 +192,17 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "values": list(values)}
 
 
-def splits(row: dict[str, Any]) -> list[str]:
-    """Return the sets of examples that a row has metrics of."""
-    return [split for split in SPLITS if f"{split}_loss" in row]
+def judge(*rows: dict[str, Any]) -> str:
+    """Return the set by which configurations are told apart: validation where all have one."""
+    return "validation" if all("validation_accuracy" in row for row in rows) else "test"
 
 
-def ranking_split(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the set whose accuracy ranks configurations: validation where all have it."""
-    return "validation" if all("validation" in splits(row) for row in rows) else "test"
-
-
-def rank(row: dict[str, Any], split: str = "test") -> tuple[float, float]:
+def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
     """Return what sorts configurations: by mean final accuracy on a set, the best first.
 
-    Where that is the same, by the loss; those of which every run diverged come last.
+    Where that is the same, by loss; those of which every run diverged come last.
     """
-    accuracy, loss = (row[f"{split}_{m}"]["final"]["mean"] for m in ("accuracy", "loss"))
+    accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
     return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
 
 

@@ -11,17 +11,8 @@ import pytest
 
 from jaxnets import nets
 from train import data, program
-from train.config import (
-    ALLOWED,
-    ConfigError,
-    Data,
-    Lockstep,
-    Mlp,
-    MlpRun,
-    Training,
-    flags,
-    hidden_widths,
-)
+from train.allowed import ALLOWED, ConfigError, hidden_widths
+from train.config import Data, Lockstep, Mlp, MlpRun, Training, flags
 from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]

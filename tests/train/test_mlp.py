@@ -14,8 +14,8 @@ import pytest
 from train import figures, program, trainer
 from train.config import MlpRun, flags
 from train.data import load
+from train.hyper import Hyper, hyperparameters
 from train.mlp import main, network
-from train.program import Hyper, hyperparameters
 from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,9 @@ import pytest
 
 from jaxnets import initializers, layers, nets
 from train import program
-from train.program import Data, Hyper, batches, hyperparameters, make_program, on_device
+from train.examples import Data, batches, on_device
+from train.hyper import Hyper, hyperparameters, stack
+from train.program import make_program
 
 KEY = jax.random.key(3)
 EXAMPLES, SHAPE, CLASSES, BATCH = 50, (4, 4, 1), 3, 16
@@ -44,12 +46,12 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def train_data(dataset):
-    return on_device(dataset, "standardize")[0]
+    return on_device(dataset, "standardize").train
 
 
 @pytest.fixture(scope="module")
 def test_data(dataset):
-    return on_device(dataset, "standardize")[1]
+    return on_device(dataset, "standardize").test
 
 
 def network(**options):

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from train import figures, program, report, store
-from train.config import ConfigError, MlpRun, flags
+from train.allowed import ConfigError
+from train.config import MlpRun, flags
 from train.mlp import main
 from train.sweep import choose_lockstep, groups, parse
 
@@ -180,7 +181,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
-    assert rows == sorted(rows, key=store.rank)
+    assert rows == sorted(rows, key=lambda row: store.rank(row, store.judge(row)))
     for row in rows:
         assert row["seeds"] == [0, 1]
         indices = [

@@ -10,7 +10,9 @@ import pytest
 from jaxnets import nets
 from train import trainer
 from train.config import Training
-from train.program import Data, batches, hyperparameters, make_program
+from train.examples import Data, Sets, batches
+from train.hyper import hyperparameters
+from train.program import make_program
 from train.trainer import Trainer
 
 EXAMPLES, BATCH = 50, 16
@@ -25,7 +27,7 @@ def make(training, labels=None, scale=0.01):
     functions = make_program(lambda hyper: nets.mlp((8, 4)), (3, 3, 1), "sgd")
     hyper = hyperparameters({"learning_rate": training.learning_rate})
     return (
-        Trainer(functions, [hyper], [training.seed], training, data, data),
+        Trainer(functions, [hyper], [training.seed], training, Sets(data, None, data)),
         functions,
         hyper,
         data,
