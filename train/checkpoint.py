@@ -1,0 +1,208 @@
+"""A checkpoint: a folder of arrays and notes that is whole or not there, and tells damage.
+
+arrays/          a tree of arrays, as Orbax writes it
+notes.json       what else is to be known
+manifest.sha256  the checksum of each file above, as `sha256sum --check` reads it
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Orbax is imported where it is used: that takes half a second, which no run should wait for before
+# its first step.
+
+MANIFEST = "manifest.sha256"
+
+
+class CheckpointError(ValueError):
+    """One line: which file of a checkpoint is not as it was written, or not what is asked for."""
+
+
+def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
+    """Write a checkpoint: whatever happens meanwhile, `folder` is the old one, none, or whole.
+
+    One process at a time may write to the folder that it lies in.
+
+    Args:
+        folder: replaced where it exists.
+        tree: a pytree of arrays of JAX or NumPy, none of them empty; of typed random keys, the
+            key data are written.
+        notes: what JSON can hold.
+
+    Raises:
+        OSError: it cannot be written, such as for want of space. Nothing is left of it, and what
+            `folder` held before is still there.
+    """
+    import jax
+    import orbax.checkpoint as ocp
+
+    # What a kill leaves of these two, the next one to save removes.
+    partial, replaced = (folder.absolute().with_name(name) for name in (".partial", ".replaced"))
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        arrays = jax.tree.map(_on_host, tree)
+        with _quiet():
+            try:
+                ocp.PyTreeCheckpointer().save(partial / "arrays", arrays)
+            except Exception as error:
+                raise _as_os_error(error) from error
+        (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        manifest = _rendered(_digests(partial))
+        (partial / MANIFEST).write_text(manifest, encoding="utf-8")
+        for path in (*partial.rglob("*"), partial):
+            _synchronise(path)
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
+    _synchronise(folder.absolute().parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
+    """Read a checkpoint, after its checksums are found to be right.
+
+    Args:
+        folder: what `save` wrote.
+        like: a tree of arrays or `jax.ShapeDtypeStruct`s with the structure that is asked for;
+            typed random keys in it, of JAX's default kind, are made of the key data.
+
+    Returns:
+        The tree and the notes. The leaves are NumPy arrays, but for typed random keys, and have
+        the bits that were saved. Without `like`, the containers are dictionaries and lists.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or foreign, or the tree is not like `like`.
+    """
+    _verify(folder)
+
+    import jax
+    import orbax.checkpoint as ocp
+
+    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    try:
+        tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
+    except Exception as error:  # Whole, and yet not readable: another version's.
+        raise CheckpointError(
+            f"{folder}: Orbax {ocp.__version__} cannot read it: {' '.join(str(error).split())}"
+        ) from error
+    if like is None:
+        return tree, notes
+    found = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    asked = jax.tree.leaves_with_path(like)
+    for name in sorted(found.keys() ^ {_name(path) for path, _ in asked}):
+        raise CheckpointError(
+            f"{folder}: {name} is {'not asked for' if name in found else 'missing'}"
+        )
+    leaves = [_like(folder, _name(path), found[_name(path)], leaf) for path, leaf in asked]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), notes
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax from logging the error that it raises, with a traceback, too."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """What TensorStore could not write, which surfaces as one of several other exceptions."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return OSError(int(code[1]), os.strerror(int(code[1])))
+    return OSError(" ".join(str(error).split()))
+
+
+def _on_host(leaf: Any) -> Any:
+    """The leaf as a NumPy array; of a typed random key, the key data."""
+    import jax
+    import numpy as np
+
+    is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _like(folder: Path, name: str, found: Any, asked: Any) -> Any:
+    """The array `found` as `asked`; raises a `CheckpointError` where it is another."""
+    import jax
+
+    is_key = jax.dtypes.issubdtype(asked.dtype, jax.dtypes.prng_key)
+    expected = jax.eval_shape(jax.random.key_data, asked) if is_key else asked
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        raise CheckpointError(
+            f"{folder}: {name} is {found.dtype} {list(found.shape)} instead of "
+            f"{expected.dtype} {list(expected.shape)}"
+        )
+    return jax.random.wrap_key_data(found) if is_key else found
+
+
+def _name(path: Any) -> str:
+    import jax
+
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+# --- the manifest --------------------------------------------------------------------------------
+
+
+def _verify(folder: Path) -> None:
+    """Raise a `CheckpointError` unless each file is as it was written."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is not a folder")
+    try:
+        manifest = (folder / MANIFEST).read_bytes().decode(errors="replace")
+        found = _digests(folder)
+    except OSError as error:
+        path = error.filename or folder
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    pairs = [line.partition("  ") for line in manifest.splitlines()]
+    written = {name: digest for digest, _, name in pairs}
+    for name in sorted(written.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointError(f"{folder}: {name!r} is in {MANIFEST}, but missing")
+        if name not in written:
+            raise CheckpointError(f"{folder}: {name!r} is not in {MANIFEST}")
+        if found[name] != written[name]:
+            raise CheckpointError(f"{folder}: {name!r} does not have the checksum in {MANIFEST}")
+    if manifest != _rendered(found):
+        raise CheckpointError(f"{folder}: {MANIFEST!r} is damaged")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The sha256 of each file below `folder`, but for the manifest."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path != folder / MANIFEST:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
+
+
+def _rendered(digests: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+
+
+def _synchronise(path: Path) -> None:
+    """Hand a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
