@@ -58,6 +58,11 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
 
+    @property
+    def largest_pixel(self) -> int:
+        """The value of a white pixel."""
+        return 16 if self.name == "digits" else 255
+
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Loads a data set into memory.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorboardX import summary
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from train.store import Record
@@ -62,7 +62,7 @@ class Events:
             if name not in ("run", "seed", "step") and number is not None
             for value in summary.scalar(_tag(name), number).value
         ]
-        found = event_pb2.Summary(value=values)
+        found = summary_pb2.Summary(value=values)
         self._write(run, event_pb2.Event(wall_time=time.time(), step=step, summary=found))
 
     def _write(self, run: int, *events: event_pb2.Event) -> None:
