@@ -17,10 +17,12 @@ from train.store import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Neighbours differ in everything: they are often as good, and lie on one another.
 _STYLES = [
     {"color": shade, "linestyle": dashes, "marker": marker}
-    for (shade, dashes), marker in zip(
-        [(shade, dashes) for dashes in ("-", "--") for shade in ("0.0", "0.35", "0.55", "0.7")],
+    for shade, dashes, marker in zip(
+        2 * ("0.0", "0.35", "0.55", "0.7"),
+        ("-", "--", "-.", ":", "--", "-", ":", "-."),
         "os^DvxP*",
         strict=True,
     )
@@ -102,7 +104,8 @@ def _draw(lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    columns = 2 if len(lines) > 1 and max(len(line.label) for line in lines) < 55 else 1
+    longest = max((len(line.label) for line in lines), default=1)
+    columns = max(1, min(3, len(lines), _LETTERS["small"] // (longest + 8)))
     labels = [_wrapped(line.label, "small", columns) for line in lines]
     text_lines = sum(label.count("\n") + 1 for label in labels) / columns
     figure = Figure(figsize=(_WIDTH, 4.6 + 0.2 * text_lines), layout="constrained")
