@@ -112,7 +112,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
-        with report.Progress(total, Console(stderr=True)) as progress:
+        several = sum(len(group.readers) for group in parts)
+        with report.Progress(total, Console(stderr=True), several) as progress:
             for number, group in enumerate(parts, 1):
                 shape, trained = cast(R, group.shape), list(group.readers)
                 training = shape.training

@@ -167,13 +167,12 @@ def row(
     }
     for name, (kind, best) in itertools.product(SETS, BEST.items()):
         metric = f"{name}_{kind}"
+        if not any(metric in record for records in runs for record in records):
+            continue
         seen = [
             [r[metric] for r in records if r[metric] is not None] if step is None else None
             for records, step in zip(runs, steps, strict=True)
-            if all(metric in r for r in records)
         ]
-        if not seen:
-            continue
         result[metric] = {
             "final": spread([values[-1] if values else None for values in seen]),
             "best": spread([best(values) if values else None for values in seen]),
