@@ -25,7 +25,7 @@ import tyro
 
 from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
 
-__all__ = ["NAMES", "DataError", "Dataset", "held_out", "load", "main"]
+__all__ = ["NAMES", "DataError", "Dataset", "held_out", "largest_pixel", "load", "main"]
 
 NAMES = ("digits", "mnist", "cifar10")
 
@@ -58,11 +58,6 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
 
-    @property
-    def largest_pixel(self) -> int:
-        """The value of a white pixel."""
-        return 16 if self.name == "digits" else 255
-
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Loads a data set into memory.
@@ -83,6 +78,11 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     check_name(name, NAMES)
     return _load_digits() if name == "digits" else _load_prepared(name, data_folder(data_dir))
+
+
+def largest_pixel(name: str) -> int:
+    """Return the value of a white pixel in a data set."""
+    return 16 if name == "digits" else 255
 
 
 def held_out(

@@ -118,7 +118,7 @@ def _evaluate(asked: Arguments) -> None:
     given = None
     if asked.predict is not None:
         shape = dataset.train_images.shape[1:]
-        given = *read_images(asked.predict, shape, dataset.largest_pixel), asked.predict
+        given = *read_images(asked.predict, shape, data.largest_pixel(dataset.name)), asked.predict
 
     from train import trained  # Slow; from here on all is in order, but perhaps for the device.
     from train.device import devices, explained
@@ -257,7 +257,7 @@ def _classify(
     picture = out / "mistakes.png"
     if drawn:
         title = f"{len(drawn)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-        figures.mistakes(drawn, dataset.largest_pixel, picture, title)
+        figures.mistakes(drawn, data.largest_pixel(dataset.name), picture, title)
         print(f"mistakes {picture}")
     else:
         picture.unlink(missing_ok=True)  # It would be that of another evaluation.
