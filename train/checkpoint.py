@@ -23,7 +23,11 @@ MANIFEST = "manifest.sha256"
 
 
 class CheckpointError(ValueError):
-    """One line: which file of a checkpoint is not as it was written, or not what is asked for."""
+    """One line: which file of a checkpoint is not as it was written."""
+
+
+class StructureError(CheckpointError):
+    """One line: which array of a whole checkpoint is not what is asked for."""
 
 
 def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
@@ -50,7 +54,7 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        arrays = jax.tree.map(_on_host, tree)
+        arrays = jax.tree.map(on_host, tree)
         with _quiet():
             try:
                 ocp.PyTreeCheckpointer().save(partial / "arrays", arrays)
@@ -84,30 +88,50 @@ def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
         the bits that were saved. Without `like`, the containers are dictionaries and lists.
 
     Raises:
-        CheckpointError: a file is missing, damaged or foreign, or the tree is not like `like`.
+        CheckpointError: a file is missing, damaged or foreign.
+        StructureError: the tree is not like `like`.
     """
-    _verify(folder)
+    notes = load_notes(folder)
 
-    import jax
     import orbax.checkpoint as ocp
 
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
     try:
-        tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
+        with _quiet():
+            tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
     except Exception as error:  # Whole, and yet not readable: another version's.
         raise CheckpointError(
             f"{folder}: Orbax {ocp.__version__} cannot read it: {' '.join(str(error).split())}"
         ) from error
-    if like is None:
-        return tree, notes
+    return (tree if like is None else fitted(tree, like, folder)), notes
+
+
+def load_notes(folder: Path) -> dict[str, Any]:
+    """Read the notes of a checkpoint alone, after all its checksums are found to be right.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or foreign.
+    """
+    _verify(folder)
+    found: dict[str, Any] = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return found
+
+
+def fitted(tree: Any, like: Any, folder: Path) -> Any:
+    """Return the arrays that `load` found without a structure in that of `like`, as it does.
+
+    Raises:
+        StructureError: the names, shapes or dtypes are others; it names `folder`.
+    """
+    import jax
+
     found = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
     asked = jax.tree.leaves_with_path(like)
     for name in sorted(found.keys() ^ {_name(path) for path, _ in asked}):
-        raise CheckpointError(
+        raise StructureError(
             f"{folder}: {name} is {'not asked for' if name in found else 'missing'}"
         )
     leaves = [_like(folder, _name(path), found[_name(path)], leaf) for path, leaf in asked]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves), notes
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 @contextlib.contextmanager
@@ -129,8 +153,8 @@ def _as_os_error(error: Exception) -> OSError:
     return OSError(" ".join(str(error).split()))
 
 
-def _on_host(leaf: Any) -> Any:
-    """The leaf as a NumPy array; of a typed random key, the key data."""
+def on_host(leaf: Any) -> Any:
+    """Return an array of JAX as one of NumPy; of typed random keys, their data."""
     import jax
     import numpy as np
 
@@ -139,13 +163,13 @@ def _on_host(leaf: Any) -> Any:
 
 
 def _like(folder: Path, name: str, found: Any, asked: Any) -> Any:
-    """The array `found` as `asked`; raises a `CheckpointError` where it is another."""
+    """The array `found` as `asked`; raises a `StructureError` where it is another."""
     import jax
 
     is_key = jax.dtypes.issubdtype(asked.dtype, jax.dtypes.prng_key)
     expected = jax.eval_shape(jax.random.key_data, asked) if is_key else asked
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-        raise CheckpointError(
+        raise StructureError(
             f"{folder}: {name} is {found.dtype} {list(found.shape)} instead of "
             f"{expected.dtype} {list(expected.shape)}"
         )

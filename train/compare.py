@@ -74,7 +74,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
 
     datasets = [row["dataset"] for row in rows]
     names = list(dict.fromkeys(dataset["name"] for dataset in datasets))
-    fingerprints = {dataset["fingerprint"] for dataset in datasets} - {None}
+    fingerprints = {dataset["fingerprint"] for dataset in datasets}
     caution = ""
     if len(names) > 1 or len(fingerprints) > 1:
         caution = "the data sets differ: these accuracies do not compare, and none is the best"
@@ -100,11 +100,11 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
 
 def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[store.Record]]]]:
     """The configurations of a run directory, whose rows name it, its command and its data."""
-    # A run that did not finish has not said more of its data than the name.
-    unknown = {"name": run.runs[0]["dataset"], "description": "", "fingerprint": None}
+    # A run that did not finish has not described its data yet.
+    data = {"name": run.runs[0]["dataset"], "description": "", "fingerprint": run.fingerprint}
     beside = {
         "run_directory": str(run.path),
-        "dataset": run.summary["dataset"] if run.summary else unknown,
+        "dataset": run.summary["dataset"] if run.summary else data,
     }
     return [
         ({**row, "config": {"command": run.command, **row["config"]}, **beside}, records)

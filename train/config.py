@@ -186,13 +186,16 @@ class Output:
     """The files of a run.
 
     Attributes:
-        out: The run directory, absent or empty: config.json, metrics.jsonl (a line per
-            evaluation of a run), summary.json and curves.png.
+        out: The run directory, absent, empty or that of the same command to go on with:
+            config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
+            and parameters.
+        resume: A run directory to go on with; no other flag is needed.
         tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 
     out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None
-    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    resume: Annotated[Path | None, _given("DIR", "a new run")] = None
+    tensorboard: Switch = False
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,11 @@ def _evaluate(asked: Arguments) -> None:
     # The folder may have been of another machine; the fingerprint tells whether the data are not.
     folder = flags["data_dir"] if Path(flags["data_dir"] or "").is_dir() else None
     dataset = data.load(flags["dataset"], folder)
-    if dataset.fingerprint != stored.summary["dataset"]["fingerprint"]:
+    if dataset.fingerprint != stored.fingerprint:
         raise StoreError(
-            f"{stored.path} was trained on another {dataset.name}: its fingerprint is "
-            f"{stored.summary['dataset']['fingerprint']}, that of the data here "
-            f"{dataset.fingerprint}; set TFDS_DATA_DIR to the folder of those data"
+            f"{stored.path} was trained on another {dataset.name}, with fingerprint "
+            f"{stored.fingerprint}, not {dataset.fingerprint}: set TFDS_DATA_DIR to the folder of "
+            f"those data"
         )
     given = None
     if asked.predict is not None:

@@ -15,6 +15,7 @@ class Results(NamedTuple):
     Attributes:
         path: the folder.
         command: the module that trained, such as train.mlp.
+        fingerprint: that of the data set.
         runs: the flags of each run, by name.
         records: the evaluations of each run.
         summary: what summary.json holds; None of a run that did not finish.
@@ -22,6 +23,7 @@ class Results(NamedTuple):
 
     path: Path
     command: str
+    fingerprint: str
     runs: list[dict[str, Any]]
     records: list[list[Record]]
     summary: dict[str, Any] | None
@@ -42,13 +44,15 @@ def read(path: Path) -> Results:
         raise StoreError(f"{path} {problem}: name a run directory, which a training command made")
     config = _parsed(path / "config.json", (path / "config.json").read_text(encoding="utf-8"))
     command, differing = config.pop("command", None), config.pop("runs", [{}])
-    if not isinstance(command, str) or not isinstance(differing, list):
+    fingerprint, given = config.pop("fingerprint", None), config.pop("flags", None)
+    if not isinstance(command, str) or not isinstance(given, dict):
         raise StoreError(f"{path}/config.json is not that of a training command")
     runs = [{**config, **values} for values in differing]
     summary = path / "summary.json"
     return Results(
         path,
         command,
+        fingerprint,
         runs,
         _records(path / "metrics.jsonl", len(runs)),
         _parsed(summary, summary.read_text(encoding="utf-8")) if summary.exists() else None,

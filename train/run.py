@@ -5,17 +5,21 @@ the flags and the run directory are found to be in order, and nothing is written
 are.
 """
 
+import contextlib
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from train import data, figures, report, store
+from train import data, figures, report, resume, store
 from train.allowed import ConfigError, augmentations
+from train.checkpoint import StructureError
 from train.config import R, Run, flags, replaced
+from train.saver import Result, Saver
+from train.signals import Signals, Stopped
 from train.sweep import Group, Sweep, groups, parse, varying
 
 if TYPE_CHECKING:
@@ -26,25 +30,6 @@ if TYPE_CHECKING:
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, "Hyper", int], "Layer"]
-
-
-@dataclass
-class Result:
-    """What a run of a sweep came to.
-
-    Attributes:
-        run: its flags.
-        records: its evaluations.
-        diverged: the step at which its loss was not finite.
-        stopped: the step at which it ran out of patience.
-        parameters: how many numbers its network learns.
-    """
-
-    run: Run
-    records: list[store.Record]
-    diverged: int | None = None
-    stopped: int | None = None
-    parameters: int = 0
 
 
 def command(
@@ -61,27 +46,36 @@ def command(
 
     Returns:
         The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
-        be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C.
-        Each but 0 comes with one line on stderr.
+        be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
+        after SIGTERM. Each but 0 comes with one line on stderr.
     """
-    try:
-        sweep = parse(kind, arguments, f"python -m train.{name}", description)
-        _run(sweep, network, name)
-        return 0
-    except (ConfigError, data.DataError, store.StoreError) as error:
-        message, status = f"error: {error}", 2
-    except (FloatingPointError, MemoryError, OSError) as error:
-        message, status = f"error: {error}", 1
-    except KeyboardInterrupt as interrupt:
-        message, status = f"interrupted{interrupt}", 130
+    with Signals() as signals:
+        try:
+            sweep = parse(kind, arguments, f"python -m train.{name}", description)
+            _run(sweep, network, name, signals)
+            return 0
+        except (ConfigError, data.DataError, store.StoreError, StructureError) as error:
+            message, status = f"error: {error}", 2
+        except (FloatingPointError, MemoryError, OSError) as error:
+            message, status = "; ".join([f"error: {error}", *notes(error)]), 1
+        except Stopped as stopped:
+            message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
     print(message, file=sys.stderr)
     return status
 
 
-def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
+def notes(error: BaseException) -> list[str]:
+    """Return what was added to an exception on its way."""
+    return getattr(error, "__notes__", [])
+
+
+def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> None:
     runs, first = sweep.runs, sweep.runs[0]
-    store.check_out(first.output.out)
+    if sweep.directory is None:
+        store.check_out(first.output.out)
     dataset = data.load(first.data.dataset, first.data.data_dir)
+    if sweep.directory is not None:
+        resume.check_data(sweep.directory, f"train.{name}", dataset)
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
@@ -95,26 +89,35 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
         check_batches(runs, len(devices()))
     on_device = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
-    trainers: list[Trainer] = []
     print(f"{dataset.name}: {dataset.description}\n")
     if len(parts) == 1:
         net = network(first, hyper.hyperparameters(flags(first)), classes)
         print(f"{layers.summary(net, image_shape)}\n")
     with (
         explained(),
-        store.RunDirectory.create(first.output.out, f"{dataset.name}-{name}") as directory,
+        _directory(sweep, f"{dataset.name}-{name}") as directory,
+        _resumable(directory, name),
     ):
         print(f"run directory {directory.path}", flush=True)
-        directory.write_config({"command": f"train.{name}", **configuration(runs)})
+        if sweep.directory is None:
+            as_given = {"flags": sweep.given, "fingerprint": dataset.fingerprint}
+            directory.write_config({"command": f"train.{name}", **configuration(runs), **as_given})
         if first.output.tensorboard:
             from train.tensorboard import Events
 
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
+        saver = Saver(directory, results)
+        first_group = saver.recover(len(parts))
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
         several = sum(len(group.readers) for group in parts)
         with report.Progress(total, Console(stderr=True), several) as progress:
             for number, group in enumerate(parts, 1):
+                words = f"group {number}/{len(parts)}"
+                if len(runs) > 1:
+                    progress.begin(words, len(group.readers), group.ends[-1])
+                if number < first_group:
+                    continue
                 shape, trained = cast(R, group.shape), list(group.readers)
                 training = shape.training
                 functions = program.make_program(
@@ -135,41 +138,43 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
                     sweep.lockstep,
                     sweep.shard,
                 )
-                trainers.append(trainer)
-                if len(runs) > 1:
-                    progress.begin(f"group {number}/{len(parts)}", len(trained), group.ends[-1])
-                try:
-                    _train(trainer, group, results, directory, progress)
-                except KeyboardInterrupt as interrupt:
-                    where = f" of group {number}/{len(parts)}" if len(parts) > 1 else ""
-                    raise KeyboardInterrupt(
-                        f" after step {trainer.step}{where}; "
-                        f"the metrics so far are in {directory.path}"
-                    ) from interrupt
+                saver.restore(trainer)
+                with signals.held():
+                    for _ in _train(trainer, group, results, directory, progress, saver):
+                        saver.offer(number, trainer, now=signals.received is not None)
+                        if signals.received is not None:
+                            where = f" of {words}" if len(parts) > 1 else ""
+                            raise Stopped(signals.received, f" after step {trainer.step}{where}")
+                    saver.finish(number, trainer, group)
+                if signals.received is not None:
+                    raise Stopped(signals.received, f" after {words}")
                 trainer.forget()  # The next group needs the memory.
-        found = list(configurations(results))
-        judge = store.judge(*(row for row, _ in found))
-        found.sort(key=lambda pair: store.rank(pair[0], judge))
-        summary = {
-            "versions": store.versions(),
-            "device": {"platform": device.platform, "kind": device.device_kind},
-            "dataset": store.describe(dataset),
-            "seconds": sum(trainer.seconds for trainer in trainers),
-            "steps_per_second": sum(trainer.step * trainer.runs for trainer in trainers)
-            / sum(trainer.seconds_in_steps for trainer in trainers),
-            "rows": [row for row, _ in found],
-        }
-        directory.write_summary(summary)
-        title, note = f"{name} on {dataset.name}", dataset.description
-        if len(runs) == 1:
-            training = first.training
-            title += (
-                f": {training.optimizer}, learning rate {training.learning_rate:g}, "
-                f"batch size {training.batch_size}"
-            )
-            figures.curves(results[0].records, directory.curves, title, note)
-        else:
-            figures.bands(found, directory.curves, title, note)
+        summary = directory.read_summary()
+        if summary is None:
+            found = list(configurations(results))
+            judge = store.judge(*(row for row, _ in found))
+            found.sort(key=lambda pair: store.rank(pair[0], judge))
+            seconds_in_steps = sum(times["seconds_in_steps"] for times in saver.times)
+            summary = {
+                "versions": store.versions(),
+                "device": {"platform": device.platform, "kind": device.device_kind},
+                "dataset": store.describe(dataset),
+                "seconds": sum(times["seconds"] for times in saver.times),
+                "steps_per_second": sum(times["steps"] for times in saver.times) / seconds_in_steps,
+                "rows": [row for row, _ in found],
+            }
+            title, note = f"{name} on {dataset.name}", dataset.description
+            if len(runs) == 1:
+                training = first.training
+                title += (
+                    f": {training.optimizer}, learning rate {training.learning_rate:g}, "
+                    f"batch size {training.batch_size}"
+                )
+                figures.curves(results[0].records, directory.curves, title, note)
+            else:
+                figures.bands(found, directory.curves, title, note)
+            directory.write_summary(summary)
+        saver.close()
     print()
     console = Console()
     if not console.is_terminal:
@@ -182,17 +187,42 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
         )
 
 
+def _directory(sweep: Sweep[R], name: str) -> store.RunDirectory:
+    """The run directory to go on with, or a new one."""
+    if sweep.directory is None:
+        return store.RunDirectory.create(sweep.runs[0].output.out, name)
+    return store.RunDirectory(sweep.directory)
+
+
+@contextlib.contextmanager
+def _resumable(directory: store.RunDirectory, name: str) -> Iterator[None]:
+    """Add to what stops a run how to go on with it."""
+    try:
+        yield
+    except (OSError, Stopped) as error:
+        path = shlex.quote(str(directory.path))
+        error.add_note(f"resume with: python -m train.{name} --resume {path}")
+        raise
+
+
 def _train(
     trainer: "Trainer",
     group: Group,
     results: list[Result],
     directory: store.RunDirectory,
     progress: report.Progress,
-) -> None:
-    """Train a group, and give each run its evaluations, those that it would have alone."""
+    saver: Saver,
+) -> Iterator[None]:
+    """Train a group, and give each run its evaluations, those that it would have alone.
+
+    Wherever there is a yield, all can be saved.
+    """
     training = group.shape.training
     for evaluated in trainer.train(group.ends, progress.advance):
-        shown = []
+        if not evaluated:
+            yield
+            continue
+        shown, ended = [], {}
         for trained, readers in enumerate(group.readers.values()):
             record, divergence = evaluated[trained], trainer.diverged.get(trained)
             step, stopped = record["step"], trainer.stopped.get(trained)
@@ -205,6 +235,8 @@ def _train(
                     result.diverged = divergence[0]
                 if stopped is not None and stopped < end:
                     result.stopped = end = stopped
+                if step == end:
+                    ended[index] = trained
                 if step == end or (step < end and step % training.eval_every == 0):
                     line = {"run": index, "seed": result.run.training.seed, **record}
                     if step < end and not training.test_curve:
@@ -212,13 +244,16 @@ def _train(
                     result.records.append(line)
                     directory.append(line)
                     shown.append(line)
+        saver.keep(trainer, ended)
         progress.evaluated(shown)
+        yield
 
 
 def configuration(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what config.json says: the flags, and under "runs" what differs from run to run."""
     differing, values = varying(runs), [flags(run) for run in runs]
-    config = {name: value for name, value in values[0].items() if name not in differing}
+    names = [name for name in values[0] if name not in differing and name != "resume"]
+    config = {name: values[0][name] for name in names}
     if differing:
         config["runs"] = [{name: run[name] for name in differing} for run in values]
     return config

@@ -4,8 +4,13 @@ config.json     the command and all flags; what differs from run to run of a swe
 metrics.jsonl   a line per evaluation of a run, written as it is made
 summary.json    what ran where and on which data, and the results, a row per configuration
 curves.png      loss and accuracy against the step
+
+and, of `train.saver`, parameters/ and, until the end, checkpoints/.
 """
 
+import errno
+import fcntl
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -14,7 +19,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +32,7 @@ SETS = ("train", "validation", "test")
 BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
 
 # Flags that tell runs of one configuration apart, or that do not change what a run comes to.
-NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "tensorboard")
+NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
 
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
@@ -42,10 +47,17 @@ def check_out(out: Path | None) -> None:
         return
     if not out.is_dir():
         raise StoreError(f"--out {out}: must be absent or an empty folder; it is a file")
-    count = sum(1 for _ in out.iterdir())
+    count = sum(1 for path in out.iterdir() if not _left_over(path))
     if count:
         things = "a file" if count == 1 else f"{count} files"
         raise StoreError(f"--out {out}: must be absent or an empty folder; it holds {things}")
+
+
+def _left_over(path: Path) -> bool:
+    """Whether a run that was killed as it began may have left it; there is nothing in it."""
+    if path.name == "metrics.jsonl":
+        return path.stat().st_size == 0
+    return path.name == "config.json.partial"
 
 
 class RunDirectory:
@@ -58,10 +70,24 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path):
+        """Open a folder, and keep other processes out of it.
+
+        Raises:
+            StoreError: there is one in it already.
+        """
         self.path = path
         self.curves = path / "curves.png"
         self.followers: list[Callable[[Record], None]] = []
-        self._metrics = (path / "metrics.jsonl").open("x", encoding="utf-8")
+        self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
+        try:
+            fcntl.flock(self._metrics, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._metrics.close()
+            raise StoreError(
+                f"{path}: another process trains there; wait for its end, or name another folder "
+                f"with --out"
+            ) from None
+        self._digest, self._length = hashlib.sha256(), 0
 
     @classmethod
     def create(cls, out: Path | None, name: str) -> "RunDirectory":
@@ -101,18 +127,64 @@ class RunDirectory:
         self._metrics.close()
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write config.json."""
+        """Write config.json; raise a `StoreError` where another process did meanwhile."""
+        if (self.path / "config.json").exists():
+            raise StoreError(f"{self.path}: another process trained there meanwhile")
         write_json(self.path / "config.json", config)
+
+    @property
+    def identity(self) -> str:
+        """The sha256 of config.json, which tells one run from another."""
+        return hashlib.sha256((self.path / "config.json").read_bytes()).hexdigest()
 
     def append(self, record: Record) -> None:
         """Add a line to metrics.jsonl, and hand it to the system."""
-        print(json.dumps(record, allow_nan=False), file=self._metrics, flush=True)
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        try:
+            if self._metrics.write(line) < len(line):  # The next byte would not be written.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            path = self.path / "metrics.jsonl"
+            raise OSError(f"{path} cannot be written: {error.strerror}") from error
+        self._digest.update(line)
+        self._length += len(line)
         for follow in self.followers:
             follow(record)
+
+    def mark(self) -> dict[str, Any]:
+        """Hand metrics.jsonl to the disk, and return how many bytes it has, with their sha256."""
+        os.fsync(self._metrics.fileno())
+        return {"bytes": self._length, "sha256": self._digest.hexdigest()}
+
+    def reaches(self, mark: Mapping[str, Any]) -> bool:
+        """Whether metrics.jsonl begins with what it held when `mark` was made."""
+        content = (self.path / "metrics.jsonl").read_bytes()[: mark["bytes"]]
+        return hashlib.sha256(content).hexdigest() == mark["sha256"]
+
+    @property
+    def size(self) -> int:
+        """How many bytes metrics.jsonl has."""
+        return (self.path / "metrics.jsonl").stat().st_size
+
+    def go_back(self, size: int) -> list[Record]:
+        """Cut metrics.jsonl off at so many bytes; return the lines that it has then."""
+        self._metrics.truncate(size)
+        content = (self.path / "metrics.jsonl").read_bytes()
+        self._digest, self._length = hashlib.sha256(content), len(content)
+        return [json.loads(line) for line in content.splitlines()]
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         write_json(self.path / "summary.json", summary)
+
+    def remove_summary(self) -> None:
+        """Remove summary.json, if it is there."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """Return what summary.json holds; None before the end of the run."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,19 +10,21 @@ import dataclasses
 import itertools
 import math
 import random
+import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple
 
-import tyro
-
+from train import resume
 from train.allowed import ConfigError, check_together, check_value, completed, option
+from train.command_line import read
 from train.config import Lockstep, R, Run, flags, replaced
 
 # Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
 ONE_VALUE = {
     "dataset", "data_dir", "validation", "folds", "fold", "eval_every", "test_curve",
-    "gradient_norms", "seed", "gradient", "out", "tensorboard",
+    "gradient_norms", "seed", "gradient", "out", "resume", "tensorboard",
 }  # fmt: skip
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
@@ -44,11 +46,16 @@ class Sweep(NamedTuple, Generic[R]):
         runs: the runs, complete; the seeds of a configuration follow one another.
         lockstep: how many runs of a group train at a time on a device; None to choose.
         shard: what is spread over the devices, "runs" or "batch".
+        given: the flags as they were given, by name, as JSON holds them: a value, or a list of
+            several.
+        directory: the run directory to go on with; None for a new run.
     """
 
     runs: tuple[R, ...]
     lockstep: int | None
     shard: str
+    given: dict[str, Any]
+    directory: Path | None
 
 
 class Group(NamedTuple):
@@ -70,7 +77,7 @@ class Group(NamedTuple):
 
 
 def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description: str) -> Sweep[R]:
-    """Parse a command line.
+    """Parse a command line; that of a run to go on with is completed by its own flags.
 
     Args:
         kind: the dataclass of a run of the command.
@@ -82,20 +89,20 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
         The runs.
 
     Raises:
-        ConfigError: a value is out of range, or two flags do not go together.
-        SystemExit: after printing the help, or, with status 2, what is wrong with a flag that is
-            unknown or a value that is no number or no choice.
+        ConfigError: a flag is unknown, a value is out of range, two flags do not go together, or
+            they are not those of the run to go on with.
+        StoreError: what is named as a run directory is none.
+        SystemExit: after printing the help.
     """
-    parsed = tyro.cli(
-        _with_several_values(kind),
-        args=arguments,
-        prog=prog,
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    values: dict[str, Any] = {}
-    for part in dataclasses.fields(parsed):
-        values.update(vars(getattr(parsed, part.name)))
+    given = sys.argv[1:] if arguments is None else arguments
+    values = _values(kind, given, prog, description)
+    directory = resume.run_directory(values["resume"], values["out"])
+    if directory is not None:
+        before = resume.stored(directory, prog.removeprefix("python -m "))["flags"]
+        if values["resume"] is not None:
+            values = _values(kind, [*resume.words(before), *given], prog, description)
+        resume.check_same(directory, before, _as_json(values))
+    as_given = _as_json(values)
     sweep = Lockstep(**{f.name: values.pop(f.name) for f in dataclasses.fields(Lockstep)})
     for name, value in vars(sweep).items():
         check_value(name, value)
@@ -103,7 +110,31 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
         values[name] = (values[name],)
     count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
     runs = expand(kind(), values, sweep.seeds, count)
-    return Sweep(runs, None if sweep.lockstep == "auto" else sweep.lockstep, sweep.shard)
+    lockstep = None if sweep.lockstep == "auto" else sweep.lockstep
+    return Sweep(runs, lockstep, sweep.shard, as_given, directory)
+
+
+def _values(
+    kind: type[Run], arguments: Sequence[str], prog: str, description: str
+) -> dict[str, Any]:
+    """The values of all flags by name, tuples but for `ONE_VALUE` and those of `Lockstep`."""
+    parsed = read(_with_several_values(kind), arguments, prog, description)
+    return {
+        name: value
+        for part in dataclasses.fields(parsed)
+        for name, value in vars(getattr(parsed, part.name)).items()
+    }
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags as config.json holds them; paths are absolute, for another working folder."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return value[0] if len(value) == 1 else list(value)
+        return str(value.absolute()) if isinstance(value, Path) else value
+
+    return {name: plain(v) for name, v in values.items() if name not in ("out", "resume")}
 
 
 def _with_several_values(kind: type[Run]) -> Any:

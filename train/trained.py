@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,10 +100,7 @@ def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
 def _parameters(path: Path, index: int, shapes: State) -> tuple[Any, Any]:
     """The parameters and statistics of a run, out of those of its group."""
     for folder in sorted((path / "parameters").glob("group-*")):
-        try:
-            runs = json.loads((folder / "notes.json").read_text(encoding="utf-8"))["runs"]
-        except (OSError, ValueError, KeyError) as error:
-            raise checkpoint.CheckpointError(f"{folder}: is damaged: {error}") from error
+        runs = checkpoint.load_notes(folder)["runs"]
         if index in runs:
             like = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct((len(runs), *leaf.shape), leaf.dtype),  # noqa: B023

@@ -3,7 +3,8 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from train.checkpoint import fitted, on_host
 from train.config import Training
 from train.device import Fitting
 from train.examples import Data, Sets, batches
@@ -98,6 +100,7 @@ class Trainer:
 
             return Fitting(make, lockstep, choose)
 
+        self._own = own
         self._train_segment = compiled(train_segment, donate_argnums=0)
         self._evaluate = compiled(program.evaluate)
         self._gradient_norms = compiled(gradient_norms)
@@ -111,6 +114,12 @@ class Trainer:
         self.diverged: dict[int, tuple[int, str]] = {}
         self.stopped: dict[int, int] = {}
         self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
+        self._traces: list[tuple[np.ndarray, np.ndarray]] = []  # Since the last evaluation.
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """The parameters and running statistics of the networks, "params" and "statistics"."""
+        return {"params": self.state.params, "statistics": self.state.statistics}
 
     @property
     def steps_per_second(self) -> float:
@@ -126,6 +135,9 @@ class Trainer:
     ) -> Iterator[list[Record]]:
         """Train, and yield each evaluation of all runs, the first before any step.
 
+        Between two evaluations an empty list may come. Wherever there is a yield, `snapshot` holds
+        all that is needed to go on from there: after `restore`, what comes is what would have.
+
         A run whose loss is not finite has None for its metrics from there on. Once all runs have,
         or ran out of patience, it is over. So is None what is not evaluated: the training set
         before the first step, and the test set where no run ends, unless `test_curve` asks for it.
@@ -134,18 +146,20 @@ class Trainer:
             ends: train up to the largest of these steps, and evaluate after each of them too.
             advance: is called with the step and the steps per second after each segment.
         """
-        training, started = self._training, time.perf_counter()
+        training, started = self._training, time.perf_counter() - self.seconds
         orders = {
-            seed: batches(seed, self._examples, training.batch_size)
+            seed: batches(seed, self._examples, training.batch_size, self.step)
             for seed in dict.fromkeys(self._seeds)
         }
         compiled = {}
-        yield self._records({}, started, training.test_curve)
-        traces: list[tuple[np.ndarray, np.ndarray]] = []
-        for lengths in _segments(ends, training.eval_every):
+        if self.step == 0:
+            yield self._records({}, started, training.test_curve)
+        elif self._over:
+            return
+        for lengths in _segments(ends, training.eval_every, self.step):
             if (self.step % training.eval_every) == 0:
-                traces = []  # An end between two evaluations does not cut their mean in two.
-            for length in lengths:
+                self._traces = []  # An end between two evaluations does not cut their mean in two.
+            for number, length in enumerate(lengths, 1):
                 taken = {
                     seed: np.stack(list(itertools.islice(order, length)))
                     for seed, order in orders.items()
@@ -160,13 +174,16 @@ class Trainer:
                 self.state, trace = compiled[length](*arguments)
                 loss, correct = (np.asarray(part)[: self.runs] for part in trace)
                 self.seconds_in_steps += time.perf_counter() - before
-                traces.append((loss.astype(np.float64), correct))
+                self._traces.append((loss.astype(np.float64), correct))
                 self._check(loss)
                 self.step += length
                 advance(self.step, self.steps_per_second)
                 if len(self.diverged) == self.runs:
                     break
-            losses, corrects = (np.concatenate(part, axis=1) for part in zip(*traces, strict=True))
+                if number < len(lengths):
+                    self.seconds = time.perf_counter() - started
+                    yield []
+            losses, corrects = self._seen()
             metrics = {
                 "train_loss": losses.mean(1).tolist(),
                 "train_accuracy": (corrects.mean(1) / training.batch_size).tolist(),
@@ -177,15 +194,72 @@ class Trainer:
                 metrics["gradient_norm_mean"] = norms.mean(1).tolist()
                 metrics["gradient_norm_max"] = norms.max(1).tolist()
             yield self._records(metrics, started, training.test_curve or self.step in ends)
-            if len(self.diverged | self.stopped) == self.runs:
+            if self._over:
                 return
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return where the training stands: a tree of NumPy arrays, and what JSON can hold."""
+        tree = {"state": self.on_host(self.state), "lowest": np.array(self._lowest)}
+        if self.step % self._training.eval_every:
+            losses, corrects = self._seen()
+            tree["seen"] = {"losses": losses, "corrects": corrects}
+        notes = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "seconds_in_steps": self.seconds_in_steps,
+            "diverged": [[run, *divergence] for run, divergence in self.diverged.items()],
+            "stopped": list(self.stopped.items()),
+        }
+        return tree, notes
+
+    def restore(self, tree: Mapping[str, Any], notes: Mapping[str, Any], folder: Path) -> None:
+        """Go back to where a snapshot was made.
+
+        Args:
+            tree: the arrays of the snapshot, in dictionaries and lists.
+            notes: the rest of it.
+            folder: where it was read from, for the error.
+
+        Raises:
+            StructureError: it is of another network or optimizer, or of other runs.
+        """
+        like = {"state": self.like(self.state, self.runs)}
+        state = fitted({"state": tree["state"]}, like, folder)["state"]
+        padded = np.minimum(np.arange(len(self._seeds)), self.runs - 1)
+        self.state = jax.device_put(jax.tree.map(lambda leaf: leaf[padded], state), self._own)
+        self._lowest = [(loss, int(since)) for loss, since in tree["lowest"].tolist()]
+        if "seen" in tree:
+            self._traces = [(tree["seen"]["losses"], tree["seen"]["corrects"])]
+        self.step = notes["step"]
+        self.seconds, self.seconds_in_steps = notes["seconds"], notes["seconds_in_steps"]
+        self.diverged = {run: (step, message) for run, step, message in notes["diverged"]}
+        self.stopped = dict(notes["stopped"])
+
+    def on_host(self, tree: Any) -> Any:
+        """Return arrays of the runs, [runs, ...], as those of NumPy; of random keys, the data."""
+        return jax.tree.map(lambda leaf: on_host(leaf)[: self.runs], tree)
+
+    def like(self, tree: Any, runs: int) -> Any:
+        """Return the shapes and dtypes of such arrays of another number of runs."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape[1:]), leaf.dtype), tree
+        )
+
+    def _seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Loss, float64, and number right, int32, of each step since the last evaluation."""
+        losses, corrects = zip(*self._traces, strict=True)
+        return np.concatenate(losses, axis=1), np.concatenate(corrects, axis=1)
+
+    @property
+    def _over(self) -> bool:
+        return len(self.diverged | self.stopped) == self.runs
 
     def _records(self, metrics: dict[str, list[float]], started: float, test: bool) -> list[Record]:
         """Evaluate; return what is known of each run at this step."""
         if self._sets.validation is not None:
             metrics.update(self._evaluated("validation", self._sets.validation))
             test |= self._out_of_patience(metrics["validation_loss"])
-        if test or len(self.diverged | self.stopped) == self.runs:
+        if test or self._over:
             metrics.update(self._evaluated("test", self._sets.test))
         self.seconds = time.perf_counter() - started
         steps_per_epoch = self._examples // self._training.batch_size
@@ -256,10 +330,11 @@ def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _segments(ends: Sequence[int], eval_every: int) -> Iterator[list[int]]:
+def _segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:
     """Yield the lengths of the segments from each evaluation or end to the next.
 
-    They are as equal as can be: each length is compiled once.
+    They are as equal as can be: each length is compiled once. From `start` on, which is where one
+    begins, they are those that they were before.
     """
     pieces = math.ceil(eval_every / LONGEST_SEGMENT)
     longest = math.ceil(eval_every / pieces)
@@ -267,5 +342,11 @@ def _segments(ends: Sequence[int], eval_every: int) -> Iterator[list[int]]:
     for end in sorted(ends):
         while step < end:
             count = min(eval_every - step % eval_every, end - step)
-            yield [min(longest, count - done) for done in range(0, count, longest)]
+            lengths = [
+                min(longest, count - done)
+                for done in range(0, count, longest)
+                if step + done >= start
+            ]
+            if lengths:
+                yield lengths
             step += count

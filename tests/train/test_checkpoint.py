@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from train import checkpoint
-from train.checkpoint import MANIFEST, CheckpointError, load, save
+from train.checkpoint import MANIFEST, CheckpointError, StructureError, load, save
 
 
 class State(NamedTuple):
@@ -96,7 +96,7 @@ def test_the_manifest_is_what_sha256sum_reads(saved_once):
 def test_another_structure_is_refused_by_name(saved_once, change, message):
     like = tree()
     change(like)
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(StructureError, match=message) as error:
         load(saved_once, like)
     assert "\n" not in str(error.value)
 

@@ -53,7 +53,7 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     subject, functions, hyper, data = make(settings(eval_every=4, test_curve=True))
     progress = []
     evaluations = subject.train([10], lambda step, rate: progress.append((step, rate)))
-    records = [record for (record,) in evaluations]
+    records = list(itertools.chain.from_iterable(evaluations))
     state, loss, correct = losses_and_corrects(functions, hyper, data, 10)
 
     assert [record["step"] for record in records] == [0, 4, 8, 10]
