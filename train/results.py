@@ -1,5 +1,6 @@
 """Run directories read back: of finished runs, and of those that were interrupted."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,10 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
             folds=[run["fold"] for run in runs] if config.get("folds") else None,
             diverged=[_divergence(lines) for lines in records],
         )
+        if not any(records):
+            nothing = store.spread([None] * len(indices))
+            for name, kind in itertools.product(store.SETS, store.BEST):
+                row[f"{name}_{kind}"] = {"final": nothing, "best": nothing}
         last = min(lines[-1]["step"] if lines else 0 for lines in records)
         yield row | {"parameters": None, "unfinished": last}, records
 
