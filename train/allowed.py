@@ -74,6 +74,8 @@ ALLOWED = {
         lambda x: 0 <= x < 1 or (1 <= x < 2**31 and x == int(x)),
         "0 for none, a share below 1, or a whole number",
     ),
+    "train_examples": _AT_LEAST_1,
+    "test_examples": _AT_LEAST_1,
     "folds": Allowed(lambda n: 2 <= n <= 1000, "a whole number from 2 to 1000"),
     "augment": Allowed(
         lambda text: augmentations(text) is not None,

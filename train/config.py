@@ -65,10 +65,12 @@ class Data:
     """The images.
 
     Attributes:
-        dataset: Data set: digits (8x8 pixels, comes with scikit-learn), mnist (28x28) or cifar10
-            (32x32, colour); the last two as TensorFlow Datasets or "python -m train.data prepare"
-            leave them.
+        dataset: Data set: digits (of 8x8 pixels, comes with scikit-learn), synth (points of the
+            plane in two classes), mnist (28x28) or cifar10 (32x32, colour); the last two as
+            TensorFlow Datasets or "python -m train.data prepare" leave them.
         data_dir: Folder of the prepared data sets.
+        train_examples: Take the first so many training images alone, to validate on among them.
+        test_examples: Take the first so many test images alone.
         preprocessing: What the network sees: standardize, pixels minus the mean training image,
             divided by the standard deviation of that difference over all pixels; mean-image,
             pixels as stored minus the mean training image; unit, pixels scaled to [0, 1].
@@ -82,10 +84,12 @@ class Data:
             unit.
     """
 
-    dataset: Literal["digits", "mnist", "cifar10"] = "digits"
+    dataset: Literal["digits", "synth", "mnist", "cifar10"] = "digits"
     data_dir: Annotated[
         Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets")
     ] = None
+    train_examples: Annotated[int | None, _given("INT", "all")] = None
+    test_examples: Annotated[int | None, _given("INT", "all")] = None
     preprocessing: Literal["standardize", "mean-image", "unit"] = "standardize"
     validation: Annotated[float | None, _given("FLOAT", "0.1")] = None
     folds: Annotated[int | None, _given("INT", "not used")] = None

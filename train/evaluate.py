@@ -21,6 +21,7 @@ from train.checkpoint import CheckpointError
 from train.data import Dataset
 from train.images import ImageError, read_images
 from train.results import Results
+from train.run import load
 from train.store import StoreError
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    flags = stored.runs[index]
-    # The folder may have been of another machine; the fingerprint tells whether the data are not.
-    folder = flags["data_dir"] if Path(flags["data_dir"] or "").is_dir() else None
-    dataset = data.load(flags["dataset"], folder)
+    network, run = results.run(stored, index)
+    dataset = load(run)
     if dataset.fingerprint != stored.fingerprint:
         raise StoreError(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "
@@ -127,18 +126,18 @@ def _evaluate(asked: Arguments) -> None:
     of = {
         "run_directory": str(stored.path),
         "run": index,
-        "flags": flags,
+        "flags": stored.runs[index],
         "dataset": stored.summary["dataset"],
     }
     with explained():
-        network = trained.load(stored, index, dataset)
+        found = trained.load(stored.path, index, network, run, dataset)
         print(f"{stored.path}: {why}")
         if given is None:
-            _classify(network, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
+            _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
         else:
             images, done, file = given
             print(f"{file}: {done}\n")
-            shares = trained.probabilities(network.logits(network.images(images)))
+            shares = trained.probabilities(found.logits(found.images(images)))
             of |= {"file": str(file), "done": done}
             _predictions(shares, dataset.classes, out / "predictions.json", of)
 

@@ -15,7 +15,7 @@ class Data(NamedTuple):
     """Images and labels on the device; the network sees (image - shift) * scale.
 
     Attributes:
-        images: uint8 [N, H, W, C].
+        images: uint8 [N, H, W, C], or float32.
         labels: int32 [N], in [0, classes).
         shift: float32 [H, W, C].
         scale: float32 [].

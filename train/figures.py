@@ -38,7 +38,7 @@ _SPLITS = {
 _PANELS = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
 
 _WIDTH = 9  # Inches; a line of text in the smaller sizes below has room for these letters.
-_LETTERS = {"large": 80, "small": 105, "x-small": 150}
+_LETTERS = {"large": 68, "small": 105, "x-small": 150}
 
 
 class _Line(NamedTuple):

@@ -156,7 +156,11 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
         spread_over = "seeds and folds" if any(row["folds"] for row in rows) else "seeds"
         result.caption = Text(
             (caution or f"* the best: highest mean final {judging} accuracy, which sorts the table")
-            + (f"; ± standard deviation over {spread_over}" if len(rows[0]["seeds"]) > 1 else "")
+            + (
+                f"; ± standard deviation over {spread_over}"
+                if any(len(r["seeds"]) > 1 for r in rows)
+                else ""
+            )
         )
     result.add_column("")
     for heading in headings:

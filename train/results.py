@@ -1,5 +1,6 @@
 """Run directories read back: of finished runs, and of those that were interrupted."""
 
+import importlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from train import store
+from train.config import Run, replaced
 from train.store import Record, StoreError
 
 
@@ -58,6 +60,24 @@ def read(path: Path) -> Results:
         _records(path / "metrics.jsonl", len(runs)),
         _parsed(summary, summary.read_text(encoding="utf-8")) if summary.exists() else None,
     )
+
+
+def run(results: Results, index: int) -> tuple[Any, Run]:
+    """Return the network of the command that trained a run, and the run.
+
+    Raises:
+        StoreError: there is no such command here.
+    """
+    try:
+        network = importlib.import_module(results.command).network
+    except (ImportError, AttributeError) as error:
+        raise StoreError(f"{results.path}: there is no command {results.command} here") from error
+    # The flags of a command are what its network is a function of.
+    base: Run = network.__annotations__["run"]()
+    flags = results.runs[index]
+    # The folder may be one of another machine; the fingerprint tells whether the data are others.
+    folder = Path(flags["data_dir"] or "")
+    return network, replaced(base, {**flags, "data_dir": folder if folder.is_dir() else None})
 
 
 def _records(path: Path, runs: int) -> list[list[Record]]:

@@ -73,7 +73,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     runs, first = sweep.runs, sweep.runs[0]
     if sweep.directory is None:
         store.check_out(first.output.out)
-    dataset = data.load(first.data.dataset, first.data.data_dir)
+    dataset = load(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
@@ -285,6 +285,21 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
 
 def _network(network: Network[R], run: R, classes: int, hyper: "Hyper") -> "Layer":
     return network(run, hyper, classes)
+
+
+def load(run: Run) -> data.Dataset:
+    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
+    which, dataset = run.data, data.load(run.data.dataset, run.data.data_dir)
+    for split, wanted, labels in (
+        ("train", which.train_examples, dataset.train_labels),
+        ("test", which.test_examples, dataset.test_labels),
+    ):
+        if wanted is not None and wanted > len(labels):
+            raise ConfigError(
+                f"--{split}-examples {wanted}: must be at most {len(labels)}, the number of "
+                f"{split} examples of {dataset.name}"
+            )
+    return data.first(dataset, which.train_examples, which.test_examples)
 
 
 def held_out(run: Run, dataset: data.Dataset) -> range:

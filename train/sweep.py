@@ -23,8 +23,9 @@ from train.config import Lockstep, R, Run, flags, replaced
 
 # Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
 ONE_VALUE = {
-    "dataset", "data_dir", "validation", "folds", "fold", "eval_every", "test_curve",
-    "gradient_norms", "seed", "gradient", "out", "resume", "tensorboard",
+    "dataset", "data_dir", "train_examples", "test_examples", "validation", "folds", "fold",
+    "eval_every", "test_curve", "gradient_norms", "seed", "gradient", "out", "resume",
+    "tensorboard",
 }  # fmt: skip
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
@@ -232,6 +233,11 @@ def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any
                 f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
                 f"log-uniform in 1 - value here, so both ends must be below 1"
             )
+    if all(len(several) == 1 for several in values.values()):
+        raise ConfigError(
+            f"--search random:{count}: needs a flag with several values to draw from, such as "
+            f"--learning-rate 1e-4 1e-1"
+        )
     generator = random.Random(values["seed"][0])
     for _ in range(count):
         yield tuple(_draw(generator, name, several) for name, several in values.items())

@@ -1,7 +1,6 @@
 """A trained network, put together again from its run directory."""
 
 import functools
-import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +9,11 @@ import numpy as np
 
 from jaxnets import ops
 from train import checkpoint, examples
-from train.config import Run, replaced
+from train.config import Run, flags
 from train.data import Dataset
 from train.examples import Data, Sets
 from train.hyper import Hyper, hyperparameters
 from train.program import Program, State, make_program
-from train.results import Results
 from train.run import held_out
 from train.store import StoreError
 
@@ -55,42 +53,32 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(ops.softmax_cross_entropy)(logits, labels))
 
 
-def load(stored: Results, index: int, dataset: Dataset) -> Trained:
+def load(path: Path, index: int, network: Any, run: Run, dataset: Dataset) -> Trained:
     """Put the network of a run together.
 
     Args:
-        stored: the run directory.
+        path: the run directory.
         index: which run.
+        network: that of its command.
+        run: its flags.
         dataset: what it was trained on.
 
     Raises:
-        StoreError: the command that trained it is not known, or its parameters are not there.
+        StoreError: its parameters are not there.
         CheckpointError: its parameters are damaged, or those of another network.
     """
-    flags = stored.runs[index]
-    network = _network(stored.command)
-    # What the network is a function of: the flags of its command.
-    run: Run = replaced(network.__annotations__["run"](), flags)
     image_shape = dataset.train_images.shape[1:]
     program = make_program(
         functools.partial(_of, network, run, len(dataset.classes)),
         image_shape,
         precision=run.training.precision,
     )
-    hyper = hyperparameters(flags)
+    hyper = hyperparameters(flags(run))
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
-    params, statistics = _parameters(stored.path, index, shapes)
+    params, statistics = _parameters(path, index, shapes)
     state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)
     sets = examples.on_device(dataset, run.data.preprocessing, held_out(run, dataset))
     return Trained(program, hyper, state, sets)
-
-
-def _network(command: str) -> Any:
-    """The network of a command, a function of run, hyper and classes."""
-    try:
-        return importlib.import_module(command).network
-    except (ImportError, AttributeError) as error:
-        raise StoreError(f"the command {command} of this run is not known here") from error
 
 
 def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:

@@ -6,7 +6,7 @@ from PIL import Image
 from train import compare, figures
 from train.compare import main
 
-CONFIG = {"dataset": "digits", "hidden": "100", "learning_rate": 0.1, "folds": None, "fold": None}
+CONFIG = {"dataset": "digits", "hidden": "100", "learning_rate": 0.1, "folds": None}
 
 
 def line(step, accuracy, run=0, seed=0, validation=None):
@@ -40,7 +40,7 @@ def row(config, accuracies, validation=None):
 def make(path, lines, rows=None, runs=None, fingerprint="f00", command="train.mlp", **config):
     """A run directory; without rows of a run that did not finish."""
     path.mkdir()
-    flags = CONFIG | {"seed": 0, "data_dir": None, "out": str(path)} | config
+    flags = CONFIG | {"seed": 0, "fold": None, "data_dir": None, "out": str(path)} | config
     if runs is not None:
         flags = {name: flags[name] for name in flags if name not in runs[0]}
         flags["runs"] = runs
@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn = []
     monkeypatch.setattr(figures, "bands", lambda *arguments: drawn.append(arguments))
-    yield tmp_path, drawn
+    return tmp_path, drawn
 
 
 def compared(name="compare.json"):
@@ -70,9 +70,7 @@ def compared(name="compare.json"):
 def test_configurations_of_all_directories_are_ranked_together(here, capsys):
     path, drawn = here
     sweep = [CONFIG | {"learning_rate": rate} for rate in (0.1, 0.2)]
-    lines = [
-        line(9, accuracy, run, run % 2) for run, accuracy in enumerate((0.5, 0.7, 0.8, 0.9))
-    ]
+    lines = [line(9, accuracy, run, run % 2) for run, accuracy in enumerate((0.5, 0.7, 0.8, 0.9))]
     a = make(
         path / "a",
         lines,
@@ -108,7 +106,7 @@ def test_configurations_of_all_directories_are_ranked_together(here, capsys):
 
 def test_a_run_that_did_not_finish_is_compared_by_its_evaluations(here, capsys):
     path, _ = here
-    done = make(path / "done", [line(9, 0.75)], [row(CONFIG, [0.75])])
+    done = make(path / "done", [line(9, 0.74)], [row(CONFIG, [0.74])])
     killed = make(
         path / "killed",
         [line(5, 0.6, 0), line(5, 0.7, 1, 1), line(9, 0.8, 0), line(9, 0.9, 2, 0)],

@@ -61,6 +61,8 @@ REFUSED = [
     (["--activation", "elu", "--alpha", "0"], "--alpha 0.0: must be positive"),
     (["--activation", "leaky_relu", "--negative-slope", "inf"], "--negative-slope inf: "),
     (["--search", "random"], "--search random: must be random: and how many configurations"),
+    (["--search", "random:3"], "--search random:3: needs a flag with several values to draw from"),
+    (["--train-examples", "0"], "--train-examples 0: must be a whole number from 1 on"),
     (["--search", "random:0"], "--search random:0: "),
     (["--label-smoothing", "1.1"], "--label-smoothing 1.1: must be from 0 to 1"),
     (["--initializer", "normal", "--initial-std", "0"], "--initial-std 0.0: must be positive"),
@@ -113,6 +115,7 @@ def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
     data_and_files = [
         ["--batch-size", "1294"],
         ["--validation", "1437"],
+        ["--test-examples", "361"],
         ["--epochs", str(2**31 - 1)],
         ["--out", "full"],
         ["--out", "full/file"],
@@ -155,6 +158,9 @@ print(json.dumps(answers))
     assert last[0] == (
         "error: --batch-size 1294: must be at most 1293, the number of training examples of "
         "digits, without the 144 to validate on\n"
+    )
+    assert last.pop(2) == (
+        "error: --test-examples 361: must be at most 360, the number of test examples of digits\n"
     )
     assert last.pop(1).startswith("error: --validation 1437: must be below 1437")
     assert last[1].startswith("error: --epochs 2147483647: must make fewer than 2^31 steps")

@@ -301,6 +301,18 @@ def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
     assert len(read(here / "run" / "summary.json")["rows"]) == 4
 
 
+def test_the_first_examples_alone(here):
+    arguments = ["--train-examples", "60", "--test-examples", "30", "--batch-size", "20"]
+    assert main([*arguments, "--epochs", "2", "--eval-every", "1", "--out", "run"]) == 0
+    records = metrics(here / "run")
+    assert [record["step"] for record in records] == [0, 1, 2, 3, 4]  # (60 - 6) // 20 an epoch.
+    accuracies = {name: records[-1][f"{name}_accuracy"] for name in ("validation", "test")}
+    for name, count in (("validation", 6), ("test", 30)):
+        assert accuracies[name] * count == pytest.approx(round(accuracies[name] * count))
+    described = read(here / "run" / "summary.json")["dataset"]
+    assert (described["train_examples"], described["test_examples"]) == (60, 30)
+
+
 def test_each_fold_is_held_out_once(here):
     assert main(["--folds", "3", "--steps", "4", "--eval-every", "2", "--out", "run"]) == 0
     (row,) = read(here / "run" / "summary.json")["rows"]
@@ -435,7 +447,5 @@ def test_on_a_terminal_progress_says_where_the_runs_are():
     assert max(map(len, lines)) <= 80
     assert bar.startswith("32/90 steps ")
     assert bar.endswith("5,678 steps/s")
-    assert where == (
-        "runs: 3 in training (group 2/3, step 4/10), 2 done, 4 waiting, 1 diverged"
-    )
+    assert where == ("runs: 3 in training (group 2/3, step 4/10), 2 done, 4 waiting, 1 diverged")
     assert metrics == "validation loss 3 to 5 accuracy 0.7000 to 0.9000"
