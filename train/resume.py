@@ -79,18 +79,18 @@ def words(flags: Mapping[str, Any]) -> list[str]:
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise a `ConfigError` with the flags that are not the same, unless they name a place."""
     different = [
-        f"{option(name)} {_value(before.get(name))}, not {_value(now.get(name))}"
+        f"{option(name)} {_value(before.get(name))} (here {_value(now.get(name))})"
         for name in {**before, **now}
         if name not in PLACES and before.get(name) != now.get(name)
     ]
     if different:
         raise ConfigError(
-            f"{folder} is a run with {'; '.join(different)}: to go on with it, leave these flags "
-            f"as they were; for another run, name another folder with --out"
+            f"{folder} is a run with {', '.join(different)}: to go on with it, give these flags as "
+            f"they were; for another run, name another folder with --out"
         )
 
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return str(value)
+    return "not given" if value is None else str(value)
