@@ -54,7 +54,7 @@ class Arguments(NamedTuple):
         tyro.conf.arg(
             metavar="FILE",
             help="Classify an image instead: a PNG or JPEG file, which is brought to the size and "
-            "colours of the data, or a .npy file of uint8 [H,W,C], [N,H,W,C] or, if grey, [H,W], "
+            "colours of the data, or a .npy file, [H,W,C], [N,H,W,C] or, if grey, [H,W], "
             "with pixels as in the data.",
             help_behavior_hint="(default: not used)",
         ),
@@ -116,8 +116,8 @@ def _evaluate(asked: Arguments) -> None:
         )
     given = None
     if asked.predict is not None:
-        shape = dataset.train_images.shape[1:]
-        given = *read_images(asked.predict, shape, data.largest_pixel(dataset.name)), asked.predict
+        largest = data.largest_pixel(dataset.name)
+        given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
 
     from train import trained  # Slow; from here on all is in order, but perhaps for the device.
     from train.device import devices, explained
@@ -178,9 +178,12 @@ def _row(stored: Results, index: int) -> tuple[dict[str, Any], int]:
 
 
 def _recorded(stored: Results, index: int, split: str) -> float | None:
-    """The accuracy that training ended with; None of the training set, which changed meanwhile."""
+    """The accuracy that training ended with; of the training set it tells that of the batches."""
     row, position = _row(stored, index)
-    return None if split == "train" else row[f"{split}_accuracy"]["final"]["values"][position]
+    if split == "train" or f"{split}_accuracy" not in row:
+        return None
+    recorded: float = row[f"{split}_accuracy"]["final"]["values"][position]
+    return recorded
 
 
 # --- the mistakes --------------------------------------------------------------------------------

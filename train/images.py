@@ -9,30 +9,35 @@ class ImageError(ValueError):
     """One line: the file, and why no image comes out of it."""
 
 
-def read_images(path: Path, shape: tuple[int, ...], largest: int) -> tuple[np.ndarray, str]:
+def read_images(path: Path, like: np.ndarray, largest: int) -> tuple[np.ndarray, str]:
     """Read an image file or an array.
 
     An image file is made grey or coloured, resized (not cropped: its sides may change their ratio)
     and brought to the range of the pixels. An array must be as the images of the data set are.
 
     Args:
-        path: a file; a .npy file is an array of uint8 [H, W, C], [N, H, W, C] or, of grey images,
-            [H, W]; any other is an image file that Pillow can read.
-        shape: that of an image of the data set, [H, W, C].
+        path: a file; a .npy file is an array [H, W, C], [N, H, W, C] or, of grey images, [H, W];
+            any other is an image file that Pillow can read.
+        like: an image of the data set, [H, W, C]; uint8, but for data that are no images.
         largest: the value of a white pixel in the data set.
 
     Returns:
-        uint8 [N, H, W, C], and what was done to them, in words.
+        [N, H, W, C] of the dtype of the data set, and what was done to them, in words.
 
     Raises:
         ImageError: the file is missing, is neither, or holds what cannot be used.
     """
     if not path.is_file():
         raise ImageError(f"--predict {path}: is not a file")
-    return _array(path, shape, largest) if path.suffix == ".npy" else _picture(path, shape, largest)
+    if path.suffix == ".npy":
+        return _array(path, like, largest)
+    if like.dtype != np.uint8:
+        raise ImageError(f"--predict {path}: must be a .npy file; the data are no images")
+    return _picture(path, like.shape, largest)
 
 
-def _array(path: Path, shape: tuple[int, ...], largest: int) -> tuple[np.ndarray, str]:
+def _array(path: Path, like: np.ndarray, largest: int) -> tuple[np.ndarray, str]:
+    shape = like.shape
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -40,8 +45,8 @@ def _array(path: Path, shape: tuple[int, ...], largest: int) -> tuple[np.ndarray
     several = [str(list(shape)), f"[N, {', '.join(map(str, shape))}]"]
     if shape[-1] == 1:
         several.append(str(list(shape[:-1])))
-    wanted = f"must be uint8 of shape {' or '.join(several)}"
-    if array.dtype != np.uint8:
+    wanted = f"must be {like.dtype} of shape {' or '.join(several)}"
+    if array.dtype != like.dtype:
         raise ImageError(f"--predict {path}: is {array.dtype}; {wanted}")
     images = {
         shape: lambda: array[None],
@@ -50,7 +55,7 @@ def _array(path: Path, shape: tuple[int, ...], largest: int) -> tuple[np.ndarray
     }.get(array.shape, lambda: None)()
     if images is None or not len(images):
         raise ImageError(f"--predict {path}: has shape {list(array.shape)}; {wanted}")
-    if images.max() > largest:
+    if images.dtype == np.uint8 and images.max() > largest:
         raise ImageError(
             f"--predict {path}: has pixels up to {images.max()}; must be from 0 to {largest}, as "
             f"in the data"

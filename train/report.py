@@ -153,14 +153,11 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
     names, judging = varying(rows), judge(*rows)
     if several:
         result.add_column("configuration", overflow="fold")
+        repeated = any(len(row["seeds"]) > 1 for row in rows)
         spread_over = "seeds and folds" if any(row["folds"] for row in rows) else "seeds"
         result.caption = Text(
             (caution or f"* the best: highest mean final {judging} accuracy, which sorts the table")
-            + (
-                f"; ± standard deviation over {spread_over}"
-                if any(len(r["seeds"]) > 1 for r in rows)
-                else ""
-            )
+            + (f"; ± standard deviation over {spread_over}" if repeated else "")
         )
     result.add_column("")
     for heading in headings:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -10,15 +9,11 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from train import checkpoint, report, saver, trainer
-from train.config import MlpRun
 from train.mlp import main
-from train.store import RunDirectory
-from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -210,7 +205,17 @@ print(json.dumps(where))
 
 def test_killed_fifty_times_it_is_the_straight_run_bit_for_bit(tmp_path, cache):
     command = [
-        *("--hidden", "6", "5", "--dropout", "0.3", "--optimizer", "momentum", "--batch-size", "16"),
+        *(
+            "--hidden",
+            "6",
+            "5",
+            "--dropout",
+            "0.3",
+            "--optimizer",
+            "momentum",
+            "--batch-size",
+            "16",
+        ),
         *("--learning-rate", "0.01", "0.1", "--steps", "1000", "1500", "--eval-every", "50"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
