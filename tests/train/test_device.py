@@ -53,7 +53,7 @@ def test_a_network_that_no_machine_holds_is_refused_before_it_is_tried(here, cap
     assert error.count("\n") == 1
 
 
-SWEEP = ["--hidden", "300", "--steps", "2", "--seeds", "8", "--batch-size", "500"]
+SWEEP = ["--hidden", "300", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
 
 
 def results(path):
@@ -66,11 +66,7 @@ def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, mon
     needed = device._needed
     monkeypatch.setattr(device, "_needed", lambda c: made.append(needed(c)) or made[-1])
     assert main([*SWEEP, "--lockstep", "8", "--out", "all"]) == 0
-    largest = max(made)
-    made.clear()
-    assert main([*SWEEP, "--lockstep", "1", "--out", "one"]) == 0
-    free = (largest + max(made)) // 2
-    assert max(made) < free < largest  # Else there is nothing to choose.
+    free = int(0.9 * max(made))
     monkeypatch.setattr(device, "free_memory", lambda: free)
     capsys.readouterr()
 

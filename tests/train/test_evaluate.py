@@ -30,8 +30,8 @@ def folder(tmp_path_factory):
         assert train_mlp([*SWEEP, "--out", str(path / "sweep")]) == 0
         alone = ["--steps", "20", "--validation", "0", "--test-examples", "300"]
         assert train_mlp([*alone, "--out", str(path / "one")]) == 0
-        rates = ["--optimizer", "sgd", "--learning-rate", "1e30", "1e31", "--steps", "5"]
-        assert train_mlp([*rates, "--out", str(path / "bad")]) == 1
+    shutil.copytree(path / "sweep", path / "bad")
+    damaged(path / "bad", "summary.json", lambda s: [r.update(diverged=[2]) for r in s["rows"]])
     return path
 
 
