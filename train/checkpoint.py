@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
             try:
                 ocp.PyTreeCheckpointer().save(partial / "arrays", arrays)
             except Exception as error:
+                sys.unraisablehook = _without_late_echoes(sys.unraisablehook)
                 raise _as_os_error(error) from error
         (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
         manifest = _rendered(_digests(partial))
@@ -143,6 +145,16 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+def _without_late_echoes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The hook, but for what the other arrays still have to say when one could not be written."""
+
+    def quieter(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return quieter
 
 
 def _as_os_error(error: Exception) -> OSError:

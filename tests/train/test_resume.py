@@ -1,19 +1,27 @@
 """What must hold whatever happens to the process, the disk, or the folder."""
 
+import dataclasses
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import checkpoint, report, saver, trainer
+from train import checkpoint, data, report, resume, saver, trainer
+from train.config import MlpRun
 from train.mlp import main
+from train.store import RunDirectory
+from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,6 +162,342 @@ def test_stopped_and_resumed_it_is_the_straight_run_bit_for_bit(
     assert main(command) == 0
     assert "warning" not in capsys.readouterr().err
     assert_same(tmp_path / "run", straight)
+
+
+def test_a_run_has_its_parameters_at_its_own_end(straight, tmp_path):
+    """Of three lengths, and stopped early: those of the run alone with as many steps."""
+    groups = sorted((straight / "parameters").iterdir())
+    runs = json.loads((straight / "config.json").read_text())["runs"]
+    ends = {line["run"]: line["step"] for line in metrics(straight)}
+    assert [checkpoint.load_notes(path)["runs"] for path in groups] == [
+        [i for i, run in enumerate(runs) if run["hidden"] == hidden] for hidden in ("6", "5")
+    ]
+    assert sorted(set(ends.values())) == [20, 45, 60]
+    tree, notes = checkpoint.load(groups[0])
+    for steps in (20, 45):
+        out = tmp_path / str(steps)
+        at = SWEEP.index("--steps")
+        few = ["--hidden", "6", *SWEEP[3:at], "--steps", str(steps), *SWEEP[at + 4 :]]
+        assert main([*few, "--out", str(out)]) == 0
+        alone, _ = checkpoint.load(out / "parameters" / "group-0001")
+        rows = [
+            row
+            for row, index in enumerate(notes["runs"])
+            if runs[index]["steps"] == steps and ends[index] == steps
+        ]
+        assert len(rows) == 3
+        for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_array_equal(a[rows], b)
+
+
+def test_a_finished_run_shows_its_table_again(straight, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(straight, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    summary = json.loads((folder / "summary.json").read_text())
+    monkeypatch.setattr(trainer, "Trainer", None)
+    monkeypatch.chdir(tmp_path)
+    for command in (["--resume", "run"], [*SWEEP, "--out", "run"]):
+        assert main(command) == 0
+        output = capsys.readouterr()
+        assert output.err == ""
+        assert output.out.count("* hidden") == 1
+        best = summary["rows"][0]["test_accuracy"]["final"]["mean"]
+        assert f"{best:.4f}" in output.out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_anew(straight, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "metrics.jsonl").touch()  # Killed between its first two files.
+    (folder / "config.json.partial").write_text("{")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, 1)
+        assert main([*SWEEP, "--out", str(folder)]) == 143
+    shutil.rmtree(folder / "checkpoints")
+    capsys.readouterr()
+    assert main(["--resume", str(folder)]) == 0
+    assert capsys.readouterr().err.startswith("warning: going on from step 0 of group 1 of 2\n")
+    assert_same(folder, straight)
+
+
+# --- refused -------------------------------------------------------------------------------------
+
+
+def test_other_flags_are_refused_by_name(stopped, capsys):
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    changed = ["--dropout", "0.2", "--learning-rate", "0.003", "0.03"]
+    words = "--dropout 0.3 (here 0.2), --learning-rate 0.003 0.03 0.3 (here 0.003 0.03)"
+    rest = (
+        ": to go on with it, give these flags as they were; for another run, name another folder "
+        "with --out"
+    )
+    for command in (["--resume", str(stopped)], [*SWEEP, "--out", str(stopped)]):
+        assert main([*command, *changed]) == 2
+        one_line(capsys, f"{stopped} is a run with {words}{rest}")
+    assert main(["--resume", str(stopped), "--l2", "0.5", "--seeds", "2", "--test-curve"]) == 2
+    words = "--l2 0.0 (here 0.5), --test-curve False (here True), --seeds 1 (here 2)"
+    one_line(capsys, f"{stopped} is a run with {words}{rest}")
+    assert main(["--resume", str(stopped), "--out", "elsewhere"]) == 2
+    one_line(capsys, "--out elsewhere: must be left out where --resume is given")
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_any_flags_can_be_rebuilt_from_what_is_stored():
+    commands = [
+        SWEEP,
+        ["--optimizer", "momentum", "--momentum", "0.1", "1e-05", "--test-curve", "--folds", "3"],
+        [
+            "--search",
+            "random:3",
+            "--lockstep",
+            "2",
+            "--seed",
+            "7",
+            "--data-dir",
+            "some folder/data",
+        ],
+        ["--activation", "leaky_relu", "--negative-slope", "-1e-06", "--validation", "0"],
+    ]
+    for command in commands:
+        given = parse(MlpRun, command, "python -m train.mlp", "").given
+        as_stored = json.loads(json.dumps(given))
+        again = parse(MlpRun, resume.words(as_stored), "python -m train.mlp", "").given
+        assert again == as_stored == given
+
+
+def test_other_data_are_refused(stopped, monkeypatch, capsys):
+    digits = data.load("digits")
+    other = dataclasses.replace(digits, fingerprint="f" * 64)
+    monkeypatch.setattr(data, "load", lambda *arguments: other)
+    assert main(["--resume", str(stopped)]) == 2
+    one_line(
+        capsys,
+        f"{stopped} is a run on digits with fingerprint {digits.fingerprint}, not {'f' * 64}: name "
+        f"the folder of those data with --data-dir",
+    )
+
+
+def test_another_network_is_refused(stopped, monkeypatch, capsys):
+    """Whose flags are the same: that of another version of the program, say."""
+    monkeypatch.setattr("train.mlp.hidden_widths", lambda hidden: (int(hidden) + 1,))
+    assert main(["--resume", str(stopped)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {stopped / 'checkpoints' / 'group-0002-step-0000000045'}: ")
+    assert re.search(r"state/params/.* is float32 \[3, .*\] instead of float32 \[3, ", error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "config.json cannot be read: No such file or directory"),
+        ("", "config.json is damaged or another's"),
+        ("[]", "config.json is damaged or another's"),
+        ('{"learning_rate": 1}', "config.json is damaged or another's"),
+    ],
+)
+def test_what_is_no_run_directory_is_refused(tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert main(["--resume", str(tmp_path)]) == 2
+    one_line(capsys, f"--resume {tmp_path}: must be a run directory; {message}")
+    assert main(["--resume", str(tmp_path / "absent")]) == 2
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_run_of_another_command_is_refused(stopped, capsys):
+    path = stopped / "config.json"
+    path.write_text(path.read_text().replace("train.mlp", "train.other"))
+    assert main(["--resume", str(stopped)]) == 2
+    one_line(capsys, f"--resume {stopped}: is a run of python -m train.other")
+
+
+def test_a_second_process_is_refused(stopped, capsys):
+    with RunDirectory(stopped):
+        assert main(["--resume", str(stopped)]) == 2
+    one_line(
+        capsys,
+        f"{stopped}: another process trains there; wait for its end, or name another folder with "
+        f"--out",
+    )
+
+
+# --- damaged -------------------------------------------------------------------------------------
+
+
+def recovered(folder, capsys):
+    """Where a run is gone on with: the group, the checkpoint, and what is said."""
+    sweep = parse(MlpRun, ["--resume", str(folder)], "python -m train.mlp", "")
+    with RunDirectory(folder) as directory:
+        subject = saver.Saver(directory, [saver.Result(run, []) for run in sweep.runs])
+        number = subject.recover(2)
+    name = None if subject._found is None else subject._found[0].name
+    return number, name, capsys.readouterr().err
+
+
+NEWEST, BEFORE = "group-0002-step-0000000045", "group-0002-step-0000000040"
+
+
+def test_whole_it_is_gone_on_with_in_silence(stopped, capsys):
+    assert recovered(stopped, capsys) == (2, NEWEST, "")
+    assert names(stopped / "checkpoints") == [BEFORE, NEWEST]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
+def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_used(
+    stopped_once, tmp_path, capsys, damage
+):
+    """Each of its files in turn."""
+    files = [path for path in (stopped_once / "checkpoints" / NEWEST).rglob("*") if path.is_file()]
+    for number, original in enumerate(files):
+        folder = shutil.copytree(stopped_once, tmp_path / str(number))
+        path = folder / original.relative_to(stopped_once)
+        content = bytearray(path.read_bytes())
+        if damage == "removed":
+            path.unlink()
+        elif damage == "flipped":
+            content[len(content) // 2] ^= 16
+            path.write_bytes(content)
+        else:
+            path.write_bytes(content[: 0 if damage == "emptied" else -1])
+        group, name, said = recovered(folder, capsys)
+        assert (group, name) == (2, BEFORE)
+        first, second = said.splitlines()
+        assert first.startswith(f"warning: {folder / 'checkpoints' / NEWEST}")
+        assert second == "warning: going on from step 40 of group 2 of 2"
+        assert names(folder / "checkpoints") == [BEFORE]
+
+
+def test_a_foreign_checkpoint_is_not_used(stopped, straight, tmp_path, capsys):
+    newest = stopped / "checkpoints" / NEWEST
+    shutil.rmtree(newest)
+    newest.mkdir()  # Empty.
+    assert recovered(stopped, capsys)[:2] == (2, BEFORE)
+
+    shutil.copytree(straight / "parameters" / "group-0002", newest)  # Not of the group in training.
+    group, name, said = recovered(stopped, capsys)
+    assert (group, name) == (2, BEFORE)
+    assert f"{newest}: is not of this run, or has another name" in said
+
+    other = tmp_path / "other"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, 12)
+        assert main([*SWEEP, "--seed", "1", "--out", str(other)]) == 143
+    shutil.copytree(other / "checkpoints" / NEWEST, newest)
+    group, name, said = recovered(stopped, capsys)
+    assert (group, name) == (2, BEFORE)
+    assert f"{newest}: is not of this run, or has another name" in said
+
+
+def test_without_a_whole_checkpoint_the_group_begins_anew(stopped, straight, capsys):
+    for path in (stopped / "checkpoints").glob("*/notes.json"):
+        path.write_text("")
+    group, name, said = recovered(stopped, capsys)
+    assert (group, name) == (2, None)
+    assert said.count("'notes.json' does not have the checksum") == 2
+    assert said.splitlines()[-1] == "warning: going on from step 0 of group 2 of 2"
+    (stopped / "parameters" / "group-0001" / "notes.json").write_text("")
+    group, name, said = recovered(stopped, capsys)
+    assert (group, name) == (1, None)
+    assert said.splitlines()[-1] == "warning: going on from step 0 of group 1 of 2"
+    assert main(["--resume", str(stopped)]) == 0
+    assert_same(stopped, straight)
+
+
+def test_damaged_metrics_are_found_and_made_again(stopped, straight, capsys):
+    path = stopped / "metrics.jsonl"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    assert main(["--resume", str(stopped)]) == 0
+    assert "goes with other lines than those in metrics.jsonl" in capsys.readouterr().err
+    assert_same(stopped, straight)
+
+
+def test_damaged_parameters_of_a_finished_run_are_made_again(straight, tmp_path, capsys):
+    folder = shutil.copytree(straight, tmp_path / "run")
+    (folder / "parameters" / "group-0002" / "notes.json").write_text("")
+    assert main(["--resume", str(folder)]) == 0
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith("; group 2 is not complete without it")
+    assert second == "warning: going on from step 0 of group 2 of 2"
+    assert_same(folder, straight)
+
+
+# --- no space ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_ends_it_with_the_last_checkpoint_intact(
+    stopped, straight, monkeypatch, capsys
+):
+    """A limit on the size of a file takes the place of a full disk."""
+    before = {path: path.read_bytes() for path in (stopped / "checkpoints").rglob("*.json")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = stopped / "checkpoints" / "group-0002-step-0000000055"
+
+    def save(*arguments):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            checkpoint.save(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saver, "save", save)
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)  # What it was, afterwards.
+        status = main(["--resume", str(stopped)])
+        time.sleep(0.1)  # For what comes late.
+    assert status == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {path} cannot be written: File too large; resume with: python -m train.mlp "
+        f"--resume {stopped}"
+    )
+    assert {path: path.read_bytes() for path in (stopped / "checkpoints").rglob("*.json")} == before
+    assert main(["--resume", str(stopped)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert_same(stopped, straight)
+
+
+# --- stopped -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_before_training_begins_ends_it_at_once(
+    tmp_path, monkeypatch, capsys, number, status, word
+):
+    monkeypatch.setattr(data, "load", lambda *arguments: os.kill(os.getpid(), number))
+    handler = signal.getsignal(number)
+    assert main(["--out", str(tmp_path / "run")]) == status
+    assert capsys.readouterr().err == f"{word}\n"
+    assert not (tmp_path / "run").exists()
+    assert signal.getsignal(number) is handler
+
+
+def test_a_second_signal_ends_it_at_once():
+    """Even where Python has no say, such as in a compilation."""
+    script = """
+import hashlib, os, signal, threading, time
+from train.signals import Signals
+with Signals() as signals, signals.held():
+    me = os.getpid()
+    threading.Timer(0.2, os.kill, (me, signal.SIGINT)).start()
+    threading.Timer(0.4, os.kill, (me, signal.SIGTERM)).start()
+    while not signals.received:
+        time.sleep(0.01)
+    print(signals.received, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (143, f"{int(signal.SIGINT)}\n")
+    assert done.stderr == "saves as soon as it can; a second signal ends it at once\n"
 
 
 # --- killed --------------------------------------------------------------------------------------
