@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.checkpoint import fitted, on_host
 from train.config import Training
+from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
 from train.program import Program, State, over_runs
@@ -70,6 +71,7 @@ class Trainer:
 
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        choose = lockstep is None
         if lockstep is None:
             platform, runs = jax.devices()[0].platform, len(self._seeds) // devices
             lockstep = choose_lockstep(platform, runs, training.batch_size, self.parameters)
@@ -91,8 +93,12 @@ class Trainer:
         self._sets = sets if whole is None else jax.device_put(sets, whole)
         self._split = own if mesh is None or shard == "runs" else _along(mesh, None, None, "batch")
 
-        def compiled(function: Callable[..., Any], **options: Any) -> Any:
-            return jax.jit(over_runs(function, lockstep, runs_mesh), out_shardings=own, **options)
+        def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
+            def make(lockstep: int) -> Any:
+                mapped = over_runs(function, lockstep, runs_mesh)
+                return jax.jit(mapped, out_shardings=own, **options)
+
+            return Fitting(make, lockstep, choose)
 
         self._own = own
         self._train_segment = compiled(train_segment, donate_argnums=0)
@@ -163,7 +169,7 @@ class Trainer:
                 )
                 arguments = (self.state, self._hypers, indices, self._sets.train)
                 if length not in compiled:
-                    compiled[length] = self._train_segment.lower(*arguments).compile()
+                    compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
                 loss, correct = (np.asarray(part)[: self.runs] for part in trace)
