@@ -4,6 +4,7 @@ All are read in greyscale: lines are told apart by shade, dashes and marker.
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -239,6 +240,13 @@ def heat_map(
     figure.colorbar(image, label=f"final {split} accuracy (fraction right)")
     figure.supxlabel(_wrapped(note, "x-small", 2), fontsize="x-small")
     figure.savefig(path, dpi=150)
+
+
+def _by_numbers(value: Any) -> tuple[Any, ...]:
+    """What sorts values of a flag: widths such as 1x100 by their numbers."""
+    if isinstance(value, str):
+        return (0, *map(int, re.findall(r"\d+", value)), value)
+    return (0, value)
 
 
 class Mistake(NamedTuple):

@@ -169,7 +169,10 @@ def reproduce(experiment: Experiment, options: Options) -> int:
         status: int = importlib.import_module(f"train.{module}").main(words)
         if status:
             return status
-        found += results.configurations(results.read(directory))
+        read = results.read(directory)
+        assert read.summary is not None  # The command ended well.
+        found += results.configurations(read)
+        note = f"{experiment.source}. {read.summary['dataset']['description']}"
     rows = [row for row, _ in found]
     beside = compared(experiment, rows, options.quick)
     if beside:
@@ -187,7 +190,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
         },
     )
     if found:
-        _draw(experiment, found, folder / "figure.png", caution)
+        _draw(experiment, found, folder / "figure.png", caution, note)
         print(f"figure        {folder / 'figure.png'}")
     print(f"results       {folder / 'result.json'}\n")
     return 0
@@ -290,20 +293,21 @@ def _draw(
     found: Sequence[tuple[dict[str, Any], list[list[store.Record]]]],
     path: Path,
     caution: str,
+    note: str,
 ) -> None:
     """Draw the figure of an experiment."""
     title = f"{experiment.name}: {experiment.title}{caution}"
     rows = [row for row, _ in found]
     if experiment.figure == "against":
-        figures.against(rows, *experiment.flags, path, title, experiment.source)
+        figures.against(rows, *experiment.flags, path, title, note)
     elif experiment.figure == "heat map":
-        figures.heat_map(rows, *experiment.flags, path, title, experiment.source)
+        figures.heat_map(rows, *experiment.flags, path, title, note)
     elif len(found) == 1:
-        figures.curves(found[0][1], path, title, experiment.source)
+        figures.curves(found[0][1], path, title, note)
     else:
         judge = store.judge(*rows)
         ranked = sorted(found, key=lambda pair: store.rank(pair[0], judge))
-        figures.bands(ranked, path, title, experiment.source)
+        figures.bands(ranked, path, title, note)
 
 
 if __name__ == "__main__":
