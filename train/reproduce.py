@@ -129,7 +129,7 @@ def listing(console: Console) -> None:
             where = f"{_words(reported.where)}: " if reported.where else ""
             metric = f"{reported.which} {reported.metric.replace('_', ' ')}"
             number = _number(reported.value, reported.deviation)
-            console.print(Text(f"    the report: {where}{metric} {number}"))
+            console.print(Text(f"    the report: {where}{metric} {number}"), soft_wrap=True)
         if experiment.note:
             console.print(Text(f"    {experiment.note}"))
         console.print()
