@@ -4,6 +4,7 @@ All are read in greyscale: lines are told apart by shade, dashes and marker.
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ _SPLITS = {
 
 _PANELS = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
 
+_BANDS = " Bands: ± standard deviation over the runs."
+
 _WIDTH = 9  # Inches; a line of text in the smaller sizes below has room for these letters.
 _LETTERS = {"large": 68, "small": 105, "x-small": 150}
 
@@ -50,21 +53,21 @@ class _Line(NamedTuple):
     style: dict[str, Any]
 
 
-def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None:
-    """Draw loss and accuracy of a run against the step, and write the figure to `path`.
+def curves(runs: Sequence[Sequence[Record]], path: Path, title: str, note: str) -> None:
+    """Draw loss and accuracy of a configuration against the step, on each set.
 
     Args:
-        records: the evaluations.
+        runs: the evaluations of each run; of several, the mean and a band of ± std are drawn.
         path: a file; its suffix is the format.
         title: what ran.
         note: where the data come from.
     """
     lines = [
-        _Line(label, [records], split, style)
+        _Line(label, runs, split, style)
         for split, (label, style) in _SPLITS.items()
-        if any(record.get(f"{split}_loss") is not None for record in records)
+        if any(record.get(f"{split}_loss") is not None for records in runs for record in records)
     ]
-    _draw(lines, path, title, note)
+    _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""))
 
 
 def bands(
@@ -93,8 +96,7 @@ def bands(
     if len(lines) < len(results):
         title += f", the best {len(lines)} of {len(results)} configurations"
     if any(len(line.runs) > 1 for line in lines):
-        folds = " and folds" if any(row["folds"] for row in rows) else ""
-        note += f" Bands: ± standard deviation over seeds{folds}."
+        note += _BANDS
     _draw(lines, path, title, note, f"{split} ")
 
 
@@ -160,6 +162,91 @@ def _legend(figure: "Figure", entries: tuple[Any, Any], note: str, columns: int)
 def _wrapped(text: str, size: str, columns: int = 1) -> str:
     """The text in lines that fit into the figure, or a column of its legend."""
     return "\n".join(textwrap.wrap(text, _LETTERS[size] // columns))
+
+
+def against(
+    rows: Sequence[dict[str, Any]], across: str, line: str, path: Path, title: str, note: str
+) -> None:
+    """Draw the final accuracy of configurations against a flag, with bars of ± std over the runs.
+
+    Args:
+        rows: of summary.json.
+        across: the flag of the horizontal axis, of positive numbers.
+        line: the flag that has a line for each of its values.
+        path: a file; its suffix is the format.
+        title: what ran.
+        note: where it comes from.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH * 0.7, 4.6), layout="constrained")
+    figure.suptitle(_wrapped(title, "large", 1))
+    axes = figure.subplots()
+    split = store.judge(*rows)
+    values = dict.fromkeys(row["config"][line] for row in rows)
+    for value, style in zip(values, _STYLES, strict=False):
+        points = sorted(
+            (row["config"][across], final["mean"], final["std"])
+            for row in rows
+            if row["config"][line] == value
+            and (final := row[f"{split}_accuracy"]["final"])["mean"] is not None
+        )
+        where, mean, std = zip(*points, strict=True)
+        look: dict[str, Any] = {**style, "label": f"{line} {value}", "capsize": 3}
+        axes.errorbar(where, mean, std, **look)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks := sorted({row["config"][across] for row in rows}), list(map(str, ticks)))
+    axes.set(xlabel=across.replace("_", " "), ylabel=f"final {split} accuracy (fraction right)")
+    axes.grid(alpha=0.3)
+    _legend(figure, axes.get_legend_handles_labels(), note, len(values))
+    figure.savefig(path, dpi=150)
+
+
+def heat_map(
+    rows: Sequence[dict[str, Any]], across: str, down: str, path: Path, title: str, note: str
+) -> None:
+    """Draw the final accuracy for each pair of values of two flags, as shade and as a number.
+
+    Args:
+        rows: of summary.json; of those with the same pair, the best is drawn.
+        across: the flag of the horizontal axis.
+        down: the flag of the vertical axis.
+        path: a file; its suffix is the format.
+        title: what ran.
+        note: where it comes from.
+    """
+    from matplotlib.figure import Figure
+
+    split = store.judge(*rows)
+    columns, lines = (
+        list(dict.fromkeys(r["config"][flag] for r in rows)) for flag in (across, down)
+    )
+    best = np.full((len(lines), len(columns)), np.nan)
+    for row in rows:
+        mean = row[f"{split}_accuracy"]["final"]["mean"]
+        cell = lines.index(row["config"][down]), columns.index(row["config"][across])
+        best[cell] = np.fmax(best[cell], np.nan if mean is None else mean)
+    figure = Figure(figsize=(2 + 1.1 * len(columns), 2 + 0.5 * len(lines)), layout="constrained")
+    figure.suptitle(_wrapped(title, "large", 2), fontsize="medium")
+    axes = figure.subplots()
+    image = axes.imshow(best, cmap="gray", aspect="auto")
+    middle = (np.nanmin(best) + np.nanmax(best)) / 2
+    for (i, j), value in np.ndenumerate(best):
+        words = "-" if np.isnan(value) else f"{value:.3f}"
+        axes.text(j, i, words, ha="center", va="center", color="k" if value > middle else "w")
+    axes.set_xticks(range(len(columns)), [f"{value}" for value in columns])
+    axes.set_yticks(range(len(lines)), [f"{value}" for value in lines])
+    axes.set(xlabel=across.replace("_", " "), ylabel=down.replace("_", " "))
+    figure.colorbar(image, label=f"final {split} accuracy (fraction right)")
+    figure.supxlabel(_wrapped(note, "x-small", 2), fontsize="x-small")
+    figure.savefig(path, dpi=150)
+
+
+def _by_numbers(value: Any) -> tuple[Any, ...]:
+    """What sorts values of a flag: widths such as 1x100 by their numbers."""
+    if isinstance(value, str):
+        return (0, *map(int, re.findall(r"\d+", value)), value)
+    return (0, value)
 
 
 class Mistake(NamedTuple):

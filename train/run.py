@@ -170,7 +170,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                     f": {training.optimizer}, learning rate {training.learning_rate:g}, "
                     f"batch size {training.batch_size}"
                 )
-                figures.curves(results[0].records, directory.curves, title, note)
+                figures.curves([results[0].records], directory.curves, title, note)
             else:
                 figures.bands(found, directory.curves, title, note)
             directory.write_summary(summary)

@@ -65,7 +65,7 @@ def test_the_figure_shows_both_metrics_of_both_sets(tmp_path, monkeypatch):
         save(figure, *args, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
-    figures.curves(RECORDS, tmp_path / "curves.png", "mlp on cifar10", NOTE)
+    figures.curves([RECORDS], tmp_path / "curves.png", "mlp on cifar10", NOTE)
     (figure,) = drawn
     loss, accuracy = figure.axes
     assert figure.get_suptitle() == "mlp on cifar10"
@@ -153,7 +153,7 @@ def test_one_that_diverges_does_not_flatten_the_others(tmp_path, monkeypatch):
     )
     for loss in (3.0, 3e5):
         records = [*RECORDS, record(300, loss, 0.1)]
-        figures.curves(records, tmp_path / "curves.png", "mlp", NOTE)
+        figures.curves([records], tmp_path / "curves.png", "mlp", NOTE)
     assert [figure.axes[0].get_yscale() for figure in drawn] == ["linear", "log"]
     assert [figure.axes[1].get_yscale() for figure in drawn] == ["linear", "linear"]
 
