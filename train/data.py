@@ -1,13 +1,14 @@
-"""Data sets as arrays of bytes: digits, MNIST and CIFAR-10.
+"""Data sets as arrays: digits, synth, MNIST and CIFAR-10.
 
     python -m train.data show digits
     python -m train.data prepare cifar10 --from ARCHIVES --data-dir FOLDER
 
-`digits` comes with scikit-learn. `mnist` and `cifar10` are read from a folder that TensorFlow
-Datasets (TFDS) prepared as array_record files, or that the command `prepare` wrote; neither
-TensorFlow nor a network is needed, and nothing is ever downloaded.
+`digits` comes with scikit-learn, `synth` is drawn at random. `mnist` and `cifar10` are read from a
+folder that TensorFlow Datasets (TFDS) prepared as array_record files, or that the command `prepare`
+wrote; neither TensorFlow nor a network is needed, and nothing is ever downloaded.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -25,9 +26,9 @@ import tyro
 
 from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
 
-__all__ = ["NAMES", "DataError", "Dataset", "load", "main"]
+__all__ = ["NAMES", "DataError", "Dataset", "first", "held_out", "load", "main"]
 
-NAMES = ("digits", "mnist", "cifar10")
+NAMES = ("digits", "synth", "mnist", "cifar10")
 
 _IMAGE_SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
@@ -41,9 +42,9 @@ class Dataset:
     Attributes:
         name: one of `NAMES`.
         description: one line about where the data come from.
-        train_images: uint8 [N, H, W, C].
+        train_images: uint8 [N, H, W, C]; float32 of synth.
         train_labels: int32 [N], indices into `classes`.
-        test_images: uint8 [M, H, W, C].
+        test_images: uint8 [M, H, W, C]; float32 of synth.
         test_labels: int32 [M].
         classes: the name of each class.
         fingerprint: sha256 (hexadecimal) over name, shape, dtype and bytes of the four arrays.
@@ -68,16 +69,52 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Args:
         name: one of `NAMES`.
         data_dir: the folder of TFDS data sets; by default $TFDS_DATA_DIR, else
-            ~/tensorflow_datasets. `digits` needs none.
+            ~/tensorflow_datasets. `digits` and `synth` need none.
 
     Returns:
-        The images, uint8 [N, H, W, C], the labels, int32 [N], and what is known about them.
+        The images, the labels, and what is known about them.
 
     Raises:
         DataError: the name is unknown, or the data are missing, incomplete or damaged.
     """
     check_name(name, NAMES)
-    return _load_digits() if name == "digits" else _load_prepared(name, data_folder(data_dir))
+    if name in ("digits", "synth"):
+        return _load_digits() if name == "digits" else _draw_synth()
+    return _load_prepared(name, data_folder(data_dir))
+
+
+def first(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
+    """Return the data set with its first examples alone; None for all of a split."""
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:train],
+        train_labels=dataset.train_labels[:train],
+        test_images=dataset.test_images[:test],
+        test_labels=dataset.test_labels[:test],
+    )
+
+
+def held_out(
+    examples: int, validation: float | None, folds: int | None = None, fold: int | None = None
+) -> range:
+    """Return which training images are held out to validate on.
+
+    Args:
+        examples: how many training images there are.
+        validation: a share of them below 1, or a number; the last ones are taken.
+        folds: into how many parts of equal size they are divided instead; up to `folds` - 1 are
+            left over at the end, and are never held out.
+        fold: which of the parts is held out, from 0 on.
+
+    Returns:
+        Their indices.
+    """
+    if folds is not None and fold is not None:
+        size = examples // folds
+        return range(fold * size, (fold + 1) * size)
+    assert validation is not None  # One of the two is given in a complete run.
+    count = round(validation * examples) if validation < 1 else int(validation)
+    return range(examples - count, examples)
 
 
 def _load_digits() -> Dataset:
@@ -97,6 +134,20 @@ def _load_digits() -> Dataset:
     classes = tuple(str(digit) for digit in digits.target_names)
     train, test = (train_images, train_labels), (test_images, test_labels)
     return _dataset("digits", description, train, test, classes)
+
+
+def _draw_synth() -> Dataset:
+    """70000 points of the plane, x ~ N(0, I), as images of 1x2 pixels; 60000 are for training.
+
+    The class is whether x^T Q x > 0.6 with Q = [[1, -0.05], [1, 0.4]], an ellipse's outside.
+    """
+    points = np.random.default_rng(0).standard_normal((70_000, 2))
+    form = np.array([[1.0, -0.05], [1.0, 0.4]])
+    labels = (np.einsum("ni,ij,nj->n", points, form, points) > 0.6).astype(np.int32)
+    images = points.astype(np.float32).reshape(-1, 1, 2, 1)
+    description = "Random points of the plane, inside or outside an ellipse."
+    train, test = (images[:60_000], labels[:60_000]), (images[60_000:], labels[60_000:])
+    return _dataset("synth", description, train, test, ("inside", "outside"))
 
 
 def _load_prepared(name: str, folder: Path) -> Dataset:
@@ -260,7 +311,7 @@ _DataDir = Annotated[
 
 
 def _show(name: _Name, data_dir: _DataDir = None) -> None:
-    """Print what is known about a data set: digits, mnist or cifar10."""
+    """Print what is known about a data set: digits, synth, mnist or cifar10."""
     dataset = load(name, data_dir)
     print(f"name         {dataset.name}")
     print(f"description  {dataset.description}")

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from train.config import MlpRun, hidden_widths
+from train.allowed import hidden_widths
+from train.config import MlpRun
 from train.run import command
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
-    from train.program import Hyper
+    from train.hyper import Hyper
 
 
 def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
@@ -33,6 +34,8 @@ def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
         norm=None if mlp.norm == "none" else mlp.norm,
         dropout=0.0 if hyper.dropout is None else hyper.dropout,
         initializer=drawn[mlp.initializer],
+        negative_slope=0.01 if hyper.negative_slope is None else hyper.negative_slope,
+        alpha=1.0 if hyper.alpha is None else hyper.alpha,
     )
 
 

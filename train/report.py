@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from train.store import Record, spread
+from train.store import SETS, Record, judge, spread
 
 
 class Progress:
@@ -69,10 +69,15 @@ class Progress:
             self._evaluated_run(records[0])
 
     def _evaluated_group(self, records: Sequence[Record]) -> None:
-        known = [r["test_accuracy"] for r in records if r["test_accuracy"] is not None]
-        words = f"test accuracy {min(known):.4f} to {max(known):.4f}" if known else ""
-        if len(known) < len(records):
-            words += f"  {len(records) - len(known)} diverged"
+        words = ""
+        for name in ("validation", "test", "train"):
+            known = [r[f"{name}_accuracy"] for r in records if _has(r, name)]
+            if known:
+                words = f"{name} accuracy {min(known):.4f} to {max(known):.4f}"
+                break
+        diverged = sum(not any(_has(r, name) for name in SETS) for r in records if r["step"])
+        if diverged:
+            words += f"  {diverged} diverged"
         if self._console.is_terminal:
             self._bar.update(self._task, metrics=words.strip())
         elif records:
@@ -82,7 +87,7 @@ class Progress:
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _evaluated_run(self, record: Record) -> None:
-        splits = [split for split in ("train", "test") if record[f"{split}_loss"] is not None]
+        splits = [split for split in SETS if _has(record, split)]
         if self._console.is_terminal:
             metrics = ", ".join(
                 f"{split} {record[f'{split}_loss']:.3f} {record[f'{split}_accuracy']:.1%}"
@@ -96,6 +101,10 @@ class Progress:
             parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.4f}")
         line = "  ".join([*parts, f"{record['seconds']:.1f} s"])
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _has(record: Record, name: str) -> bool:
+    return record.get(f"{name}_loss") is not None
 
 
 def table(summary: dict[str, Any]) -> Table:
@@ -118,21 +127,22 @@ def table(summary: dict[str, Any]) -> Table:
     if several:
         result.add_column("configuration", overflow="fold")
         result.caption = Text(
-            "* the best: highest mean final test accuracy, by which the table is sorted"
+            f"* the best: highest mean final {judge(rows[0])} accuracy, which sorts the table"
             + ("; ± standard deviation over seeds" if len(rows[0]["seeds"]) > 1 else "")
+            + (" and folds" if rows[0]["folds"] else "")
         )
     result.add_column("")
     for heading in headings:
         result.add_column(heading, justify="right", no_wrap=several)
     for number, row in enumerate(rows):
         lines = []
-        for split in ("train", "test"):
+        for split in (name for name in SETS if f"{name}_loss" in row):
             loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
             cells = (loss["final"], loss["best"], accuracy["final"], accuracy["best"])
             lines.append([split, *map(_number, cells)])
         if several:
-            best = number == 0 and row["test_accuracy"]["final"]["mean"] is not None
-            parts = [*_flags(row, names), *_divergence(row)]
+            best = number == 0 and row[f"{judge(row)}_accuracy"]["final"]["mean"] is not None
+            parts = [*_flags(row, names), *_ended(row)]
             parts[0] = ("* " if best else "  ") + parts[0]
             label = Text("\n  ".join(parts), style="bold" if best else "")
             columns = zip(*lines, strict=True)
@@ -140,7 +150,7 @@ def table(summary: dict[str, Any]) -> Table:
         else:
             for line in lines:
                 result.add_row(*line)
-            for words in _divergence(row):
+            for words in _ended(row):
                 result.caption = Text(words)
         result.add_section()
     return result
@@ -171,15 +181,22 @@ def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _divergence(row: dict[str, Any]) -> list[str]:
-    """Which runs of a configuration diverged, if any."""
-    steps = {s: d for s, d in zip(row["seeds"], row["diverged"], strict=True) if d is not None}
-    if not steps:
-        return []
-    if len(row["seeds"]) == 1:
-        return [f"diverged at step {row['diverged'][0]}"]
-    where = ", ".join(f"{step} (seed {seed})" for seed, step in steps.items())
-    return [f"{len(steps)} of {len(row['seeds'])} diverged at step {where}"]
+def _ended(row: dict[str, Any]) -> list[str]:
+    """Which runs of a configuration diverged, or ran out of patience, if any."""
+    found = []
+    folds = row["folds"] or [None] * len(row["seeds"])
+    runs = list(zip(row["seeds"], folds, row["diverged"], row["stopped"], strict=True))
+    for words, which in (("diverged", 2), ("stopped early", 3)):
+        steps = [
+            f"{run[which]} (seed {run[0]}{'' if run[1] is None else f', fold {run[1]}'})"
+            for run in runs
+            if run[which] is not None
+        ]
+        if steps and len(runs) == 1:
+            found.append(f"{words} at step {runs[0][which]}")
+        elif steps:
+            found.append(f"{len(steps)} of {len(runs)} {words} at step {', '.join(steps)}")
+    return found
 
 
 def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None:
@@ -200,8 +217,11 @@ def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None
     figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
     panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
     for axes, (metric, label) in zip(figure.subplots(1, 2), panels, strict=True):
-        axes.plot(*_points(records, f"train_{metric}"), "--", color="0.55", label="train batches")
-        axes.plot(*_points(records, f"test_{metric}"), "-", color="black", label="test set")
+        for name, label_of_set, style in _SETS_DRAWN:
+            steps, values = _points(records, f"{name}_{metric}")
+            if values:  # A single point is the test set's at the end.
+                marker = "o" if len(values) == 1 else ""
+                axes.plot(steps, values, label=label_of_set, marker=marker, **style)
         axes.set(xlabel="step", ylabel=label, title=metric)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.3)
@@ -209,8 +229,15 @@ def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None
     figure.savefig(path, dpi=150)
 
 
+_SETS_DRAWN: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("train", "train batches", {"linestyle": "--", "color": "0.55"}),
+    ("validation", "validation set", {"linestyle": "-", "color": "0.35"}),
+    ("test", "test set", {"linestyle": "-", "color": "black"}),
+)
+
+
 def _points(records: Iterable[Record], metric: str) -> tuple[list[int], list[float]]:
-    seen = [record for record in records if record[metric] is not None]
+    seen = [record for record in records if record.get(metric) is not None]
     return [record["step"] for record in seen], [record[metric] for record in seen]
 
 
@@ -231,7 +258,7 @@ def bands(
     title: str,
     note: str,
 ) -> None:
-    """Draw test loss and accuracy of configurations, means over seeds with bands of ± std.
+    """Draw loss and accuracy of configurations on `judge`, means over seeds with bands of ± std.
 
     Args:
         results: per configuration, best first, its row of summary.json and the evaluations of each
@@ -245,6 +272,7 @@ def bands(
 
     shown = results[: len(_STYLES)]
     names = _varying([row for row, _ in results])
+    name = judge(results[0][0])
     if len(shown) < len(results):
         title += f", the best {len(shown)} of {len(results)} configurations"
     if any(len(runs) > 1 for _, runs in shown):
@@ -257,11 +285,11 @@ def bands(
         for (row, runs), style in zip(shown, _STYLES, strict=False):
             by_step: dict[int, list[float]] = {}
             for records in runs:
-                for step, value in zip(*_points(records, f"test_{metric}"), strict=True):
+                for step, value in zip(*_points(records, f"{name}_{metric}"), strict=True):
                     by_step.setdefault(step, []).append(value)
             spreads = [spread(values) for values in by_step.values()]
             mean, std = ([s[part] for s in spreads] for part in ("mean", "std"))
-            words = ", ".join([*_flags(row, names), *_divergence(row)]) or "all seeds"
+            words = ", ".join([*_flags(row, names), *_ended(row)]) or "all seeds"
             every = max(1, len(by_step) // 8)
             axes.plot(list(by_step), mean, label=words, markevery=every, markersize=4, **style)
             if len(runs) > 1:
@@ -269,7 +297,7 @@ def bands(
                 axes.fill_between(
                     list(by_step), low, high, color=style["color"], alpha=0.15, linewidth=0
                 )
-        axes.set(xlabel="step", ylabel=label, title=f"test {metric}")
+        axes.set(xlabel="step", ylabel=label, title=f"{name} {metric}")
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.3)
     handles, words = axes_of_metric[0].get_legend_handles_labels()

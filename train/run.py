@@ -9,20 +9,20 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
 from train import data, report, store
-from train.config import ConfigError, Run, flags, replaced
+from train.allowed import ConfigError, augmentations
+from train.config import R, Run, flags, replaced
 from train.sweep import Group, Sweep, groups, parse, varying
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
-    from train.program import Hyper
+    from train.hyper import Hyper
+    from train.optimizers import Schedule
     from train.trainer import Trainer
-
-R = TypeVar("R", bound=Run)
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, "Hyper", int], "Layer"]
@@ -36,12 +36,14 @@ class Result:
         run: its flags.
         records: its evaluations.
         diverged: the step at which its loss was not finite.
+        stopped: the step at which it ran out of patience.
         parameters: how many numbers its network learns.
     """
 
     run: Run
     records: list[store.Record]
     diverged: int | None = None
+    stopped: int | None = None
     parameters: int = 0
 
 
@@ -79,23 +81,25 @@ def command(
 def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
     runs, first = sweep.runs, sweep.runs[0]
     store.check_out(first.output.out)
-    dataset = data.load(first.data.dataset, first.data.data_dir)
+    dataset = load(first)
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
     import jax  # From here on everything is in order.
 
     from jaxnets import layers
-    from train import program
+    from train import examples, hyper, program
     from train.trainer import Trainer
 
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
     device = jax.devices()[0]
-    on_device = functools.cache(functools.partial(program.on_device, dataset))
+    if sweep.shard == "batch":
+        check_batches(runs, len(jax.devices()))
+    on_device = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
     trainers: list[Trainer] = []
     print(f"{dataset.name}: {dataset.description}\n")
     if len(parts) == 1:
-        net = network(first, program.hyperparameters(flags(first)), classes)
+        net = network(first, hyper.hyperparameters(flags(first)), classes)
         print(f"{layers.summary(net, image_shape)}\n")
     with store.RunDirectory.create(first.output.out, f"{dataset.name}-{name}") as directory:
         print(f"run directory {directory.path}", flush=True)
@@ -109,15 +113,19 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
                     functools.partial(_network, network, shape, classes),
                     image_shape,
                     training.optimizer,
-                    training.gradient,
+                    schedule=_schedule(shape, dataset),
+                    changes=augmentations(shape.data.augment) or (),
+                    precision=training.precision,
+                    gradient=training.gradient,
                 )
                 trainer = Trainer(
                     functions,
-                    [program.hyperparameters(flags(run)) for run in trained],
+                    [hyper.hyperparameters(flags(run)) for run in trained],
                     [run.training.seed for run in trained],
                     training,
-                    *on_device(shape.data.preprocessing),
+                    on_device(shape.data.preprocessing, held_out(shape, dataset)),
                     sweep.lockstep,
+                    sweep.shard,
                 )
                 trainers.append(trainer)
                 if len(runs) > 1:
@@ -172,12 +180,12 @@ def _train(
     progress: report.Progress,
 ) -> None:
     """Train a group, and give each run its evaluations, those that it would have alone."""
-    eval_every = group.shape.training.eval_every
+    training = group.shape.training
     for evaluated in trainer.train(group.ends, progress.advance):
         shown = []
         for trained, readers in enumerate(group.readers.values()):
             record, divergence = evaluated[trained], trainer.diverged.get(trained)
-            step = record["step"]
+            step, stopped = record["step"], trainer.stopped.get(trained)
             if divergence and len(results) == 1:
                 raise FloatingPointError(divergence[1])
             for index, end in readers.items():
@@ -185,8 +193,12 @@ def _train(
                 result.parameters = trainer.parameters
                 if divergence and divergence[0] <= end:
                     result.diverged = divergence[0]
-                if step == end or (step < end and step % eval_every == 0):
+                if stopped is not None and stopped < end:
+                    result.stopped = end = stopped
+                if step == end or (step < end and step % training.eval_every == 0):
                     line = {"run": index, "seed": result.run.training.seed, **record}
+                    if step < end and not training.test_curve:
+                        line.update(test_loss=None, test_accuracy=None)  # Another run ends here.
                     result.records.append(line)
                     directory.append(line)
                     shown.append(line)
@@ -206,18 +218,21 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
     """Yield for each configuration its row of summary.json, and the evaluations of its runs."""
     found: dict[Run, list[Result]] = {}
     for result in results:
-        found.setdefault(replaced(result.run, {"seed": None}), []).append(result)
+        found.setdefault(replaced(result.run, {"seed": None, "fold": None}), []).append(result)
     for several in found.values():
         config = flags(several[0].run)
-        config = {k: v for k, v in config.items() if k not in ("seed", "data_dir", "out")}
+        config = {k: v for k, v in config.items() if k not in ("seed", "fold", "data_dir", "out")}
         records = [result.records for result in several]
+        folds = [result.run.data.fold or 0 for result in several]
         yield (
             store.row(
                 config,
                 [result.run.training.seed for result in several],
                 several[0].parameters,
                 records,
-                [result.diverged for result in several],
+                folds=None if several[0].run.data.fold is None else folds,
+                diverged=[result.diverged for result in several],
+                stopped=[result.stopped for result in several],
             ),
             records,
         )
@@ -227,18 +242,76 @@ def _network(network: Network[R], run: R, classes: int, hyper: "Hyper") -> "Laye
     return network(run, hyper, classes)
 
 
-def number_of_steps(run: Run, dataset: data.Dataset) -> int:
-    """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
-    training, examples = run.training, len(dataset.train_labels)
-    if training.batch_size > examples:
+def load(run: Run) -> data.Dataset:
+    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
+    which, dataset = run.data, data.load(run.data.dataset, run.data.data_dir)
+    for split, wanted, labels in (
+        ("train", which.train_examples, dataset.train_labels),
+        ("test", which.test_examples, dataset.test_labels),
+    ):
+        if wanted is not None and wanted > len(labels):
+            raise ConfigError(
+                f"--{split}-examples {wanted}: must be at most {len(labels)}, the number of "
+                f"{split} examples of {dataset.name}"
+            )
+    return data.first(dataset, which.train_examples, which.test_examples)
+
+
+def held_out(run: Run, dataset: data.Dataset) -> range:
+    """Return the training images that a run validates on."""
+    which = run.data
+    return data.held_out(len(dataset.train_labels), which.validation, which.folds, which.fold)
+
+
+def steps_per_epoch(run: Run, dataset: data.Dataset) -> int:
+    """Return how many batches an epoch has; raise a `ConfigError` where the data allow none."""
+    examples, held = len(dataset.train_labels), len(held_out(run, dataset))
+    if run.data.folds is not None and run.data.folds > examples:
         raise ConfigError(
-            f"--batch-size {training.batch_size}: must be at most {examples}, the number of "
+            f"--folds {run.data.folds}: must be at most {examples}, the number of training "
+            f"examples of {dataset.name}"
+        )
+    if held >= examples:
+        raise ConfigError(
+            f"--validation {run.data.validation:g}: must be below {examples}, the number of "
             f"training examples of {dataset.name}"
         )
+    if run.training.batch_size > examples - held:
+        words = f", without the {held} to validate on" if held else ""
+        raise ConfigError(
+            f"--batch-size {run.training.batch_size}: must be at most {examples - held}, the "
+            f"number of training examples of {dataset.name}{words}"
+        )
+    return (examples - held) // run.training.batch_size
+
+
+def number_of_steps(run: Run, dataset: data.Dataset) -> int:
+    """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
+    training, per_epoch = run.training, steps_per_epoch(run, dataset)
     if training.epochs is None:
         assert training.steps is not None  # One of the two is given in a complete run.
         return training.steps
-    steps = training.epochs * (examples // training.batch_size)
+    steps = training.epochs * per_epoch
     if steps >= 2**31:
         raise ConfigError(f"--epochs {training.epochs}: must make fewer than 2^31 steps")
     return steps
+
+
+def check_batches(runs: Sequence[Run], devices: int) -> None:
+    """Raise a `ConfigError` where a batch cannot be divided over the devices."""
+    for size in (run.training.batch_size for run in runs):
+        if size % devices:
+            near = sorted({max(size // devices, 1) * devices, (size // devices + 1) * devices})
+            raise ConfigError(
+                f"--batch-size {size}: must be a multiple of the {devices} devices with "
+                f"--shard batch, such as {' or '.join(map(str, near))}"
+            )
+
+
+def _schedule(run: Run, dataset: data.Dataset) -> "Schedule":
+    from train.optimizers import Schedule
+
+    training = run.training
+    period = steps_per_epoch(run, dataset) * (training.decay_epochs or 1)
+    steps = number_of_steps(run, dataset)
+    return Schedule(training.schedule, period, steps, training.warmup_steps)

@@ -7,6 +7,7 @@ curves.png      loss and accuracy against the step
 """
 
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -20,13 +21,10 @@ from typing import Any
 
 from train.data import Dataset
 
+SETS = ("train", "validation", "test")
+
 # How to tell the best of several evaluations.
-BEST: dict[str, Callable[[Iterable[float]], float]] = {
-    "train_loss": min,
-    "train_accuracy": max,
-    "test_loss": min,
-    "test_accuracy": max,
-}
+BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
 
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
@@ -129,7 +127,10 @@ def row(
     seeds: Sequence[int],
     parameters: int,
     runs: Sequence[Sequence[Record]],
+    *,
+    folds: Sequence[int] | None = None,
     diverged: Sequence[int | None] | None = None,
+    stopped: Sequence[int | None] | None = None,
 ) -> dict[str, Any]:
     """Return the results of one configuration.
 
@@ -138,16 +139,29 @@ def row(
         seeds: the seed of each run.
         parameters: how many numbers the network learns.
         runs: the evaluations of each run.
+        folds: the part of the training set that each run held out, with k-fold cross-validation.
         diverged: the step at which the loss of each run was not finite; None where it always was.
+        stopped: the step at which each run ran out of patience; None where it did not.
 
     Returns:
-        `config`, `seeds`, `parameters`, `diverged` and, per metric, "final" and "best" (the lowest
-        loss, the highest accuracy of the evaluations), each with mean, standard deviation and
-        values over the runs; None for runs that diverged, which the mean leaves out.
+        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped` and, per metric (the loss
+        and accuracy of train, validation and test, as far as there are any), "final" and "best"
+        (the lowest loss, the highest accuracy of the evaluations), each with mean, standard
+        deviation and values over the runs; None for runs that diverged, which the mean leaves out.
     """
     steps = list(diverged or [None] * len(seeds))
-    result = {"config": config, "seeds": list(seeds), "parameters": parameters, "diverged": steps}
-    for metric, best in BEST.items():
+    result = {
+        "config": config,
+        "seeds": list(seeds),
+        "folds": None if folds is None else list(folds),
+        "parameters": parameters,
+        "diverged": steps,
+        "stopped": list(stopped or [None] * len(seeds)),
+    }
+    for name, (kind, best) in itertools.product(SETS, BEST.items()):
+        metric = f"{name}_{kind}"
+        if not any(metric in record for records in runs for record in records):
+            continue
         seen = [
             [r[metric] for r in records if r[metric] is not None] if step is None else None
             for records, step in zip(runs, steps, strict=True)
@@ -170,12 +184,18 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "values": list(values)}
 
 
-def rank(row: dict[str, Any]) -> tuple[float, float]:
-    """Return what sorts configurations: by mean final test accuracy, the best first.
+def judge(row: dict[str, Any]) -> str:
+    """Return the set by which configurations are told apart: validation where there is one."""
+    return "validation" if "validation_accuracy" in row else "test"
 
-    Where that is the same, by test loss; those of which every run diverged come last.
+
+def rank(row: dict[str, Any]) -> tuple[float, float]:
+    """Return what sorts configurations: by mean final accuracy on `judge`, the best first.
+
+    Where that is the same, by loss; those of which every run diverged come last.
     """
-    accuracy, loss = (row[m]["final"]["mean"] for m in ("test_accuracy", "test_loss"))
+    name = judge(row)
+    accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
     return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
 
 

@@ -9,31 +9,30 @@ is read at several.
 import dataclasses
 import itertools
 import math
+import random
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Generic, NamedTuple
 
 import tyro
 
-from train.config import (
-    ConfigError,
-    Lockstep,
-    Run,
-    check_together,
-    check_value,
-    completed,
-    flags,
-    option,
-    replaced,
-)
+from train.allowed import ConfigError, check_together, check_value, completed, option
+from train.config import Lockstep, R, Run, flags, replaced
 
-R = TypeVar("R", bound=Run)
-
-# Flags that are the same for all runs of a sweep, or that --seeds counts on from.
-ONE_VALUE = {"dataset", "data_dir", "eval_every", "seed", "gradient", "out"}
+# Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
+ONE_VALUE = {
+    "dataset", "data_dir", "train_examples", "test_examples", "validation", "folds", "fold",
+    "eval_every", "test_curve", "gradient_norms", "seed", "gradient", "out",
+}  # fmt: skip
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
-NUMBERS = ("learning_rate", "momentum", "weight_decay", "l2", "label_smoothing", "dropout")
+NUMBERS = (
+    "learning_rate", "decay", "momentum", "weight_decay", "clip_norm", "l2", "label_smoothing",
+    "dropout", "negative_slope", "alpha",
+)  # fmt: skip
+
+# Schedules whose course depends on how many steps there will be.
+TO_THE_END = ("cosine", "one-cycle")
 
 MOST_RUNS = 100_000
 
@@ -43,11 +42,13 @@ class Sweep(NamedTuple, Generic[R]):
 
     Attributes:
         runs: the runs, complete; the seeds of a configuration follow one another.
-        lockstep: how many runs of a group train at a time; None to choose.
+        lockstep: how many runs of a group train at a time on a device; None to choose.
+        shard: what is spread over the devices, "runs" or "batch".
     """
 
     runs: tuple[R, ...]
     lockstep: int | None
+    shard: str
 
 
 class Group(NamedTuple):
@@ -95,13 +96,14 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
     values: dict[str, Any] = {}
     for part in dataclasses.fields(parsed):
         values.update(vars(getattr(parsed, part.name)))
-    seeds, lockstep = values.pop("seeds"), values.pop("lockstep")
-    check_value("seeds", seeds)
-    check_value("lockstep", lockstep)
+    sweep = Lockstep(**{f.name: values.pop(f.name) for f in dataclasses.fields(Lockstep)})
+    for name, value in vars(sweep).items():
+        check_value(name, value)
     for name in ONE_VALUE & set(values):
         values[name] = (values[name],)
-    runs = expand(kind(), values, seeds)
-    return Sweep(runs, None if lockstep == "auto" else lockstep)
+    count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
+    runs = expand(kind(), values, sweep.seeds, count)
+    return Sweep(runs, None if sweep.lockstep == "auto" else sweep.lockstep, sweep.shard)
 
 
 def _with_several_values(kind: type[Run]) -> Any:
@@ -132,8 +134,10 @@ def _with_several_values(kind: type[Run]) -> Any:
     )
 
 
-def expand(base: R, values: Mapping[str, Sequence[Any]], seeds: int) -> tuple[R, ...]:
-    """Return the runs of a sweep: the product of the values of all flags, times the seeds.
+def expand(
+    base: R, values: Mapping[str, Sequence[Any]], seeds: int, count: int | None = None
+) -> tuple[R, ...]:
+    """Return the runs of a sweep: the configurations, times the folds, times the seeds.
 
     A flag that has an effect with some values of another alone varies there alone.
 
@@ -141,6 +145,7 @@ def expand(base: R, values: Mapping[str, Sequence[Any]], seeds: int) -> tuple[R,
         base: a run; its own values do not count.
         values: the values of every flag of the run.
         seeds: how many seeds, from `values["seed"]` on.
+        count: how many configurations to draw at random; None for the product of all values.
 
     Raises:
         ConfigError: a value is out of range, two flags do not go together, or there are too many.
@@ -151,21 +156,72 @@ def expand(base: R, values: Mapping[str, Sequence[Any]], seeds: int) -> tuple[R,
         for value in several:
             check_value(name, value)
     check_together(values)
-    first = values["seed"][0]
+    first, folds = values["seed"][0], values["folds"][0]
     check_value("seed", first + seeds - 1)
-    count = seeds * math.prod(map(len, values.values()))
-    if count > MOST_RUNS:
-        raise ConfigError(f"the flags make {count} runs: must be at most {MOST_RUNS}")
-    product = itertools.product(*values.values())
+    total = seeds * (folds or 1) * (count or math.prod(map(len, values.values())))
+    if total > MOST_RUNS:
+        raise ConfigError(f"the flags make {total} runs: must be at most {MOST_RUNS}")
+    product = itertools.product(*values.values()) if count is None else drawn(values, count)
     found = (
         completed(replaced(base, dict(zip(values, chosen, strict=True)))) for chosen in product
     )
     configurations = dict.fromkeys(found)  # Each once, whatever was without effect in it.
     return tuple(
-        replaced(run, {"seed": seed})
+        replaced(run, {"seed": seed, "fold": fold})
         for run in configurations
+        for fold in ([None] if folds is None else range(folds))
         for seed in range(first, first + seeds)
     )
+
+
+# Flags whose order of magnitude is what matters, and those in which 1 - value is so.
+_LOG_UNIFORM = {"learning_rate", "weight_decay", "l2", "clip_norm", "initial_std"}
+_LOG_UNIFORM_FROM_1 = {"momentum", "decay"}
+_UNIFORM = {"dropout", "label_smoothing", "negative_slope", "alpha"}
+
+
+def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any, ...]]:
+    """Yield `count` random choices of a value for every flag; two real numbers are a range.
+
+    Args:
+        values: the values of every flag; the draws are a function of them and of the seed.
+        count: how many to draw.
+
+    Raises:
+        ConfigError: a log-uniform range begins at 0, or, where 1 - value is drawn, ends at 1.
+    """
+    for name, several in values.items():
+        if name in _LOG_UNIFORM and len(several) == 2 and min(several) <= 0:
+            raise ConfigError(
+                f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
+                f"log-uniform here, so both ends must be above 0"
+            )
+        if name in _LOG_UNIFORM_FROM_1 and len(several) == 2 and max(several) >= 1:
+            raise ConfigError(
+                f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
+                f"log-uniform in 1 - value here, so both ends must be below 1"
+            )
+    if all(len(several) == 1 for several in values.values()):
+        raise ConfigError(
+            f"--search random:{count}: needs a flag with several values to draw from, such as "
+            f"--learning-rate 1e-4 1e-1"
+        )
+    generator = random.Random(values["seed"][0])
+    for _ in range(count):
+        yield tuple(_draw(generator, name, several) for name, several in values.items())
+
+
+def _draw(generator: random.Random, name: str, several: Sequence[Any]) -> Any:
+    if len(several) != 2 or name not in _LOG_UNIFORM | _LOG_UNIFORM_FROM_1 | _UNIFORM:
+        return several[0] if len(several) == 1 else generator.choice(several)
+    low, high = sorted(several)
+    if name in _UNIFORM:
+        value = generator.uniform(low, high)
+    elif name in _LOG_UNIFORM:
+        value = math.exp(generator.uniform(math.log(low), math.log(high)))
+    else:
+        value = 1 - math.exp(generator.uniform(math.log(1 - high), math.log(1 - low)))
+    return min(max(float(f"{value:.4g}"), low), high)  # Four digits read better than seventeen.
 
 
 def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
@@ -177,7 +233,9 @@ def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
     """
     found: dict[Run, Group] = {}
     for index, (run, last) in enumerate(zip(runs, steps, strict=True)):
-        trained = replaced(run, {"steps": None, "epochs": None})
+        # With a schedule that leads to the end, other ends are other runs.
+        length = last if run.training.schedule in TO_THE_END else None
+        trained = replaced(run, {"steps": length, "epochs": None})
         shape = replaced(trained, {**dict.fromkeys(NUMBERS), "seed": None})
         group = found.setdefault(shape, Group(run, {}))
         group.readers.setdefault(trained, {})[index] = last

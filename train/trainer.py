@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.config import Training
-from train.program import Data, Hyper, Program, State, batches, over_runs, stack
+from train.examples import Data, Sets, batches
+from train.hyper import Hyper, stack
+from train.program import Program, State, over_runs
 from train.store import Record
 from train.sweep import choose_lockstep
 
@@ -23,12 +26,15 @@ class Trainer:
     """Trains networks of one shape in one compiled program.
 
     Attributes:
-        state: the state after the last segment, with a leading axis of runs.
+        state: the state after the last segment, with a leading axis of runs; the last run may be
+            repeated at the end, so that every device has as many.
+        runs: how many runs there are.
         step: the number of steps done.
         parameters: how many numbers the network of a run learns.
         seconds: from the start of training to the last evaluation.
         seconds_in_steps: the time that training took, without evaluation and compilation.
         diverged: for each run whose loss was not finite, by its number: the step, and what to say.
+        stopped: for each run that ran out of patience: the step of its last evaluation.
     """
 
     def __init__(
@@ -37,9 +43,9 @@ class Trainer:
         hypers: Sequence[Hyper],
         seeds: Sequence[int],
         training: Training,
-        train: Data,
-        test: Data,
+        sets: Sets,
         lockstep: int | None = None,
+        shard: str = "runs",
     ):
         """Draw the initial states.
 
@@ -47,19 +53,24 @@ class Trainer:
             program: what all runs share.
             hypers: the numbers of each run.
             seeds: the seed of each run.
-            training: the batch size, and how often to evaluate.
-            train: the training set, on the device.
-            test: the test set, on the device.
-            lockstep: how many runs to compute at a time; None to choose.
+            training: the batch size, and how often to evaluate what.
+            sets: what to train and evaluate on, on the device.
+            lockstep: how many runs a device computes at a time; None to choose.
+            shard: what is spread over all devices, "runs", or the batch of each run, "batch"; its
+                size is then a multiple of the number of devices.
         """
-        self._hypers, self._seeds, self._training = stack(hypers), seeds, training
-        self._train, self._test = train, test
+        self.runs, self._training = len(seeds), training
+        mesh = _mesh(shard, self.runs)
+        devices = 1 if mesh is None or shard == "batch" else mesh.size
+        padding = -self.runs % devices
+        self._hypers = stack([*hypers, *[hypers[-1]] * padding])
+        self._seeds = [*seeds, *[seeds[-1]] * padding]
 
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
         if lockstep is None:
-            platform = jax.devices()[0].platform
-            lockstep = choose_lockstep(platform, len(seeds), training.batch_size, self.parameters)
+            platform, runs = jax.devices()[0].platform, len(self._seeds) // devices
+            lockstep = choose_lockstep(platform, runs, training.batch_size, self.parameters)
 
         def initialise(key, hyper, _):
             return program.initialise(hyper, key)
@@ -67,90 +78,141 @@ class Trainer:
         def train_segment(state, hyper, indices, data):
             return program.train_segment(state, hyper, data, indices)
 
-        self._train_segment = jax.jit(over_runs(train_segment, lockstep), donate_argnums=0)
-        self._evaluate = jax.jit(over_runs(program.evaluate, lockstep))
-        self._examples = len(train.labels)
+        def gradient_norms(state, hyper, batch, data):
+            return program.gradient_norms(state, hyper, data, batch)
+
+        # The batch is divided by the sharding of its indices alone: the compiler derives the rest,
+        # and a mean over the batch remains one over all of it.
+        runs_mesh = mesh if shard == "runs" else None
+        whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        own = whole if mesh is None or shard == "batch" else _along(mesh, "runs")
+        self._sets = sets if whole is None else jax.device_put(sets, whole)
+        self._split = own if mesh is None or shard == "runs" else _along(mesh, None, None, "batch")
+
+        def compiled(function: Callable[..., Any], **options: Any) -> Any:
+            return jax.jit(over_runs(function, lockstep, runs_mesh), out_shardings=own, **options)
+
+        self._train_segment = compiled(train_segment, donate_argnums=0)
+        self._evaluate = compiled(program.evaluate)
+        self._gradient_norms = compiled(gradient_norms)
+        self._examples = len(sets.train.labels)
         self.seconds = self.seconds_in_steps = 0.0
-        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        self.state: State = jax.jit(over_runs(initialise, lockstep))(keys, self._hypers, None)
+        keys = jnp.stack([jax.random.key(seed) for seed in self._seeds])
+        if own is not None:
+            keys, self._hypers = jax.device_put((keys, self._hypers), own)
+        self.state: State = compiled(initialise)(keys, self._hypers, None)
         self.step = 0
         self.diverged: dict[int, tuple[int, str]] = {}
-
-    @property
-    def runs(self) -> int:
-        """How many runs there are."""
-        return len(self._seeds)
+        self.stopped: dict[int, int] = {}
+        self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
 
     @property
     def steps_per_second(self) -> float:
-        """Steps of all runs in a second of training; 0 before the first."""
-        return self.step * self.runs / self.seconds_in_steps if self.step else 0.0
+        """Steps of all runs in a second of training."""
+        return self.step * self.runs / self.seconds_in_steps if self.seconds_in_steps else 0.0
 
     def forget(self) -> None:
         """Free the memory of the state, and of what was compiled."""
-        del self.state, self._train_segment, self._evaluate
+        del self.state, self._train_segment, self._evaluate, self._gradient_norms
 
     def train(
         self, ends: Sequence[int], advance: Callable[[int, float], None]
     ) -> Iterator[list[Record]]:
         """Train, and yield each evaluation of all runs, the first before any step.
 
-        A run whose loss is not finite has None for its metrics from there on; once all runs have,
-        it is over.
+        A run whose loss is not finite has None for its metrics from there on. Once all runs have,
+        or ran out of patience, it is over. So is None what is not evaluated: the training set
+        before the first step, and the test set where no run ends, unless `test_curve` asks for it.
 
         Args:
             ends: train up to the largest of these steps, and evaluate after each of them too.
             advance: is called with the step and the steps per second after each segment.
         """
-        started = time.perf_counter()
+        training, started = self._training, time.perf_counter()
         orders = {
-            seed: batches(seed, self._examples, self._training.batch_size)
+            seed: batches(seed, self._examples, training.batch_size)
             for seed in dict.fromkeys(self._seeds)
         }
         compiled = {}
-
-        def records(train_loss: list[Any], train_accuracy: list[Any]) -> list[Record]:
-            metrics = list(zip(train_loss, train_accuracy, *self._evaluated(), strict=True))
-            self.seconds = time.perf_counter() - started
-            names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-            return [
-                {
-                    "step": self.step,
-                    "epoch": self.step / (self._examples // self._training.batch_size),
-                    **dict(zip(names, [None] * 4 if run in self.diverged else row, strict=True)),
-                    "seconds": self.seconds,
-                }
-                for run, row in enumerate(metrics)
-            ]
-
-        yield records([None] * self.runs, [None] * self.runs)
+        yield self._records({}, started, training.test_curve)
         traces: list[tuple[np.ndarray, np.ndarray]] = []
-        for lengths in _segments(ends, self._training.eval_every):
-            if (self.step % self._training.eval_every) == 0:
+        for lengths in _segments(ends, training.eval_every):
+            if (self.step % training.eval_every) == 0:
                 traces = []  # An end between two evaluations does not cut their mean in two.
             for length in lengths:
                 taken = {
                     seed: np.stack(list(itertools.islice(order, length)))
                     for seed, order in orders.items()
                 }
-                indices = np.stack([taken[seed] for seed in self._seeds])
-                arguments = (self.state, self._hypers, indices, self._train)
+                indices = jax.device_put(
+                    np.stack([taken[seed] for seed in self._seeds]), self._split
+                )
+                arguments = (self.state, self._hypers, indices, self._sets.train)
                 if length not in compiled:
                     compiled[length] = self._train_segment.lower(*arguments).compile()
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
-                traces.append((np.asarray(trace.loss, np.float64), np.asarray(trace.correct)))
+                loss, correct = (np.asarray(part)[: self.runs] for part in trace)
                 self.seconds_in_steps += time.perf_counter() - before
-                self._check(traces[-1][0])
+                traces.append((loss.astype(np.float64), correct))
+                self._check(loss)
                 self.step += length
                 advance(self.step, self.steps_per_second)
                 if len(self.diverged) == self.runs:
                     break
-            losses, correct = (np.concatenate(part, axis=1) for part in zip(*traces, strict=True))
-            accuracies = correct.mean(1) / self._training.batch_size
-            yield records(losses.mean(1).tolist(), accuracies.tolist())
-            if len(self.diverged) == self.runs:
+            losses, corrects = (np.concatenate(part, axis=1) for part in zip(*traces, strict=True))
+            metrics = {
+                "train_loss": losses.mean(1).tolist(),
+                "train_accuracy": (corrects.mean(1) / training.batch_size).tolist(),
+            }
+            if training.gradient_norms:
+                last = (self.state, self._hypers, indices[:, -1], self._sets.train)
+                norms = np.asarray(self._gradient_norms(*last), np.float64)[: self.runs]
+                metrics["gradient_norm_mean"] = norms.mean(1).tolist()
+                metrics["gradient_norm_max"] = norms.max(1).tolist()
+            yield self._records(metrics, started, training.test_curve or self.step in ends)
+            if len(self.diverged | self.stopped) == self.runs:
                 return
+
+    def _records(self, metrics: dict[str, list[float]], started: float, test: bool) -> list[Record]:
+        """Evaluate; return what is known of each run at this step."""
+        if self._sets.validation is not None:
+            metrics.update(self._evaluated("validation", self._sets.validation))
+            test |= self._out_of_patience(metrics["validation_loss"])
+        if test or len(self.diverged | self.stopped) == self.runs:
+            metrics.update(self._evaluated("test", self._sets.test))
+        self.seconds = time.perf_counter() - started
+        steps_per_epoch = self._examples // self._training.batch_size
+        names = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+        if self._sets.validation is not None:
+            names[2:2] = ["validation_loss", "validation_accuracy"]
+        if self._training.gradient_norms:
+            names += ["gradient_norm_mean", "gradient_norm_max"]
+        nothing = [None] * self.runs
+        return [
+            {
+                "step": self.step,
+                "epoch": self.step / steps_per_epoch,
+                **{
+                    name: None if run in self.diverged else metrics.get(name, nothing)[run]
+                    for name in names
+                },
+                "seconds": self.seconds,
+            }
+            for run in range(self.runs)
+        ]
+
+    def _out_of_patience(self, losses: Sequence[float]) -> bool:
+        """Note the runs whose validation loss has not fallen for too long; return if one is new."""
+        patience, before = self._training.patience, len(self.stopped)
+        if patience is None or self.step % self._training.eval_every:
+            return False  # The end of another run is no evaluation of this one.
+        for run, loss in enumerate(losses):
+            lowest, since = self._lowest[run]
+            self._lowest[run] = (loss, 0) if loss < lowest else (lowest, since + 1)
+            if self._lowest[run][1] >= patience and run not in self.diverged:
+                self.stopped.setdefault(run, self.step)
+        return len(self.stopped) > before
 
     def _check(self, losses: np.ndarray) -> None:
         """Note the runs whose training loss, [runs, steps], is not finite."""
@@ -158,17 +220,34 @@ class Trainer:
             self._diverge(run, self.step + step + 1, f"training loss is {losses[run, step]} at")
 
     def _diverge(self, run: int, step: int, what: str) -> None:
-        """Note that a run is not finite, unless it was not before."""
-        message = f"the {what} step {step}; a smaller --learning-rate may help"
-        self.diverged.setdefault(int(run), (int(step), message))
+        """Note that a run is not finite, unless it was not before, or is over."""
+        if run not in self.stopped:
+            message = f"the {what} step {step}; a smaller --learning-rate may help"
+            self.diverged.setdefault(int(run), (int(step), message))
 
-    def _evaluated(self) -> tuple[list[float], list[float]]:
-        """Loss and accuracy of each run on the test set."""
-        losses, correct = self._evaluate(self.state, self._hypers, self._test)
+    def _evaluated(self, name: str, data: Data) -> dict[str, list[float]]:
+        """Loss and accuracy of each run on a set."""
+        losses, correct = (
+            np.asarray(part, np.float64)[: self.runs]
+            for part in self._evaluate(self.state, self._hypers, data)
+        )
         for run, loss in enumerate(losses.tolist()):
             if not math.isfinite(loss):
-                self._diverge(run, self.step, f"test loss is {loss} after")
-        return losses.tolist(), (np.asarray(correct, np.float64) / len(self._test.labels)).tolist()
+                self._diverge(run, self.step, f"{name} loss is {loss} after")
+        accuracies = correct / len(data.labels)
+        return {f"{name}_loss": losses.tolist(), f"{name}_accuracy": accuracies.tolist()}
+
+
+def _mesh(shard: str, runs: int) -> Mesh | None:
+    """All devices along one axis, as many as there are runs at most; None where one is enough."""
+    devices = jax.devices()[: runs if shard == "runs" else None]
+    if len(devices) == 1:
+        return None
+    return jax.make_mesh((len(devices),), (shard,), (AxisType.Auto,), devices=devices)
+
+
+def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def _segments(ends: Sequence[int], eval_every: int) -> Iterator[list[int]]:

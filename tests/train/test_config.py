@@ -10,19 +10,12 @@ from pathlib import Path
 import pytest
 
 from jaxnets import nets
-from train import data, program
-from train.config import (
-    ALLOWED,
-    ConfigError,
-    Data,
-    Lockstep,
-    Mlp,
-    MlpRun,
-    Training,
-    flags,
-    hidden_widths,
-)
-from train.sweep import parse
+from train import data
+from train.allowed import ALLOWED, ConfigError, hidden_widths
+from train.config import Data, Lockstep, Mlp, MlpRun, Training, flags
+from train.hyper import Hyper
+from train.optimizers import OPTIMIZERS
+from train.sweep import NUMBERS, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +47,23 @@ REFUSED = [
     (["--optimizer", "adamw", "--weight-decay", "-1"], "--weight-decay -1.0: must be not negative"),
     (["--l2", "-1"], "--l2 -1.0: must be not negative"),
     (["--l2", "nan"], "--l2 nan: must be not negative"),
+    (["--clip-norm", "0"], "--clip-norm 0.0: must be positive"),
+    (["--schedule", "step", "--decay", "1.5"], "--decay 1.5: must be above 0 and at most 1"),
+    (["--schedule", "step", "--decay-epochs", "0"], "--decay-epochs 0: "),
+    (["--warmup-steps", "-1"], "--warmup-steps -1: must be a whole number from 0 on"),
+    (["--patience", "0"], "--patience 0: must be a whole number from 1 on"),
+    (["--validation", "-1"], "--validation -1.0: must be 0 for none, a share below 1, or a whole"),
+    (["--validation", "1.5"], "--validation 1.5: must be 0 for none, a share below 1, or a whole"),
+    (["--validation", "nan"], "--validation nan: "),
+    (["--folds", "1"], "--folds 1: must be a whole number from 2 to 1000"),
+    (["--augment", "flip-flop"], "--augment flip-flop: must be none, or some of flip, shift, cut"),
+    (["--augment", "flip-flip"], "--augment flip-flip: "),
+    (["--activation", "elu", "--alpha", "0"], "--alpha 0.0: must be positive"),
+    (["--activation", "leaky_relu", "--negative-slope", "inf"], "--negative-slope inf: "),
+    (["--search", "random"], "--search random: must be random: and how many configurations"),
+    (["--search", "random:3"], "--search random:3: needs a flag with several values to draw from"),
+    (["--train-examples", "0"], "--train-examples 0: must be a whole number from 1 on"),
+    (["--search", "random:0"], "--search random:0: "),
     (["--label-smoothing", "1.1"], "--label-smoothing 1.1: must be from 0 to 1"),
     (["--initializer", "normal", "--initial-std", "0"], "--initial-std 0.0: must be positive"),
     (["--steps", "0"], "--steps 0: must be a whole number from 1 on"),
@@ -66,7 +76,11 @@ REFUSED = [
     # Flags that do not go together.
     (["--steps", "5", "--epochs", "1"], "--epochs 1: must be left out where --steps is given"),
     (["--momentum", "0.5"], "--momentum 0.5: is used with --optimizer momentum or nesterov"),
-    (["--weight-decay", "0.5"], "--weight-decay 0.5: is used with --optimizer adamw alone"),
+    (["--weight-decay", "0.5"], "--weight-decay 0.5: is used with --optimizer adamw or nadamw or"),
+    (["--decay", "0.5"], "--decay 0.5: is used with --schedule exponential or step alone"),
+    (["--validation", "5", "--folds", "3"], "--folds 3: must be left out where --validation is"),
+    (["--patience", "5", "--validation", "0"], "--patience 5: needs images to validate on"),
+    (["--gradient-norms", "--norm", "batch"], "--gradient-norms: single examples have no"),
     (["--initial-std", "0.5"], "--initial-std 0.5: is used with --initializer normal alone"),
 ]
 
@@ -85,8 +99,9 @@ def test_every_number_has_a_range():
         for part in (Mlp, Data, Training, Lockstep)
         for field in dataclasses.fields(part)
         if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
+        and field.name != "fold"  # Not a flag.
     }
-    assert numbers | {"hidden", "lockstep"} == set(ALLOWED)
+    assert numbers | {"hidden", "augment", "lockstep", "search"} == set(ALLOWED)
     for name in numbers:
         assert not ALLOWED[name].test(math.nan)
 
@@ -98,7 +113,9 @@ def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     data_and_files = [
-        ["--batch-size", "1438"],
+        ["--batch-size", "1294"],
+        ["--validation", "1437"],
+        ["--test-examples", "361"],
         ["--epochs", str(2**31 - 1)],
         ["--out", "full"],
         ["--out", "full/file"],
@@ -139,9 +156,13 @@ print(json.dumps(answers))
         assert arguments[0] in errors
     last = [errors for _, _, errors, _ in answers[-len(data_and_files) :]]
     assert last[0] == (
-        "error: --batch-size 1438: must be at most 1437, the number of training examples of "
-        "digits\n"
+        "error: --batch-size 1294: must be at most 1293, the number of training examples of "
+        "digits, without the 144 to validate on\n"
     )
+    assert last.pop(2) == (
+        "error: --test-examples 361: must be at most 360, the number of test examples of digits\n"
+    )
+    assert last.pop(1).startswith("error: --validation 1437: must be below 1437")
     assert last[1].startswith("error: --epochs 2147483647: must make fewer than 2^31 steps")
     assert last[2] == "error: --out full: must be absent or an empty folder; it holds a file\n"
     assert last[3].startswith("error: --out full/file: must be absent or an empty folder; it is a")
@@ -183,8 +204,9 @@ def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
         nets.mlp((3, 2), activation="none")
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
-    assert set(choices(Training, "optimizer")) == set(program.OPTIMIZERS)
+    assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
     assert choices(Data, "dataset") == data.NAMES
+    assert Hyper._fields == NUMBERS
 
 
 def test_help_explains_every_flag(capsys):
@@ -192,7 +214,7 @@ def test_help_explains_every_flag(capsys):
         parsed("--help")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in [*flags(MlpRun()), "seeds", "lockstep"]:
+    for name in {*flags(MlpRun()), *vars(Lockstep())} - {"fold"}:
         _, _, rest = text.partition(f"--{name.replace('_', '-')} ")
         described, _, default = rest.partition("(default: ")
         assert len(described) > 20, name

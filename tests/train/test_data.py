@@ -269,7 +269,7 @@ def test_unknown_name() -> None:
     with pytest.raises(DataError) as error:
         load("cifar-10")
     assert one_line(error) == (
-        "data set 'cifar-10' is not one of digits, mnist, cifar10; did you mean cifar10?"
+        "data set 'cifar-10' is not one of digits, synth, mnist, cifar10; did you mean cifar10?"
     )
 
 
@@ -498,7 +498,7 @@ def test_bad_input_on_the_command_line_exits_with_2_and_one_line() -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "error: data set 'minst' is not one of digits, mnist, cifar10; did you mean mnist?\n"
+        "error: data set 'minst' is not one of digits, synth, mnist, cifar10; did you mean mnist?\n"
     )
 
 
@@ -544,3 +544,19 @@ def test_real_cifar10() -> None:
     first = [dataset.classes[label] for label in dataset.train_labels[:5]]
     assert first == ["frog", "truck", "truck", "deer", "automobile"]
     assert dataset.train_labels[:5].tolist() == [6, 9, 9, 4, 1]
+
+
+def test_synth_is_two_classes_of_points_in_the_plane() -> None:
+    dataset = load("synth")
+    assert dataset.train_images.shape == (60_000, 1, 2, 1)
+    assert dataset.test_images.shape == (10_000, 1, 2, 1)
+    assert dataset.train_images.dtype == np.float32
+    points = np.concatenate([dataset.train_images, dataset.test_images]).reshape(-1, 2)
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    a, b = points.T.astype(np.float64)
+    value = a**2 + 0.95 * a * b + 0.4 * b**2
+    assert (np.abs(value - 0.6) > 1e-6).mean() > 0.999
+    np.testing.assert_array_equal(labels, value > 0.6)
+    np.testing.assert_allclose(points.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(np.cov(points.T), np.eye(2), atol=0.02)
+    assert load("synth").fingerprint == dataset.fingerprint

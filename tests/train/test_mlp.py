@@ -14,8 +14,9 @@ import pytest
 from train import program, report, trainer
 from train.config import MlpRun, flags
 from train.data import load
+from train.hyper import Hyper, hyperparameters
 from train.mlp import main, network
-from train.program import Hyper, hyperparameters
+from train.optimizers import Schedule
 from train.sweep import parse
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     assert config["seed"] == 0
     records = metrics(directory)
     assert [record["step"] for record in records] == list(range(0, 1501, 100))
-    assert records[-1]["epoch"] == pytest.approx(1500 / 7)
+    assert records[-1]["epoch"] == pytest.approx(1500 / 6)
     summary = read(directory / "summary.json")
     assert summary["dataset"]["fingerprint"] == dataset.fingerprint
     assert summary["dataset"]["train_examples"] == 1437
@@ -97,7 +98,9 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     assert not {"seed", "out", "data_dir"} & set(row["config"])
     assert row["seeds"] == [0]
     assert row["parameters"] == 64 * 100 + 100 + 100 * 10 + 10
-    for metric, best in (("test_loss", min), ("test_accuracy", max)):
+    # The test set is seen at the end alone, the validation set at every evaluation.
+    assert [record["test_loss"] is None for record in records] == [True] * 15 + [False]
+    for metric, best in (("validation_loss", min), ("validation_accuracy", max)):
         values = [record[metric] for record in records]
         assert row[metric]["final"]["values"] == values[-1:]
         assert row[metric]["best"]["values"] == [best(values)]
@@ -144,29 +147,59 @@ def test_the_numbers_among_the_flags_reach_the_program():
     arguments = [word for pair in values.items() for word in pair]
     momentum = ["--optimizer", "momentum", *arguments]
     (run,) = parse(MlpRun, momentum, "prog", "description").runs
-    assert hyperparameters(flags(run)) == Hyper(0.125, 0.625, None, 0.25, 0.375, 0.5)
+    assert hyperparameters(flags(run)) == Hyper(
+        0.125, momentum=0.625, l2=0.25, label_smoothing=0.375, dropout=0.5
+    )
     adamw = ["--optimizer", "adamw", "--weight-decay", "0.75"]
     (run,) = parse(MlpRun, adamw, "prog", "description").runs
-    assert hyperparameters(flags(run)) == Hyper(np.float32(0.001), None, 0.75, None, None, None)
+    assert hyperparameters(flags(run)) == Hyper(np.float32(0.001), weight_decay=0.75)
 
 
 def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     seen = {}
 
-    def make_program(network, image_shape, optimizer, gradient):
-        seen.update(image_shape=image_shape, optimizer=optimizer, gradient=gradient)
+    def make_program(network, image_shape, optimizer, **options):
+        seen.update(image_shape=image_shape, optimizer=optimizer, **options)
 
-    def stop(functions, hypers, seeds, training, train_data, test_data, lockstep):
+    def stop(functions, hypers, seeds, training, sets, lockstep, shard):
         (hyper,), (seed,) = hypers, seeds
-        seen.update(training=training, hyper=hyper, seed=seed, train=train_data, test=test_data)
-        seen["lockstep"] = lockstep
+        seen.update(training=training, hyper=hyper, seed=seed, lockstep=lockstep, shard=shard)
+        seen.update(sets._asdict())
         raise FloatingPointError("seen enough")
 
     monkeypatch.setattr(program, "make_program", make_program)
     monkeypatch.setattr(trainer, "Trainer", stop)
     arguments = ["--optimizer", "rmsprop", "--gradient", "autodiff", "--preprocessing", "unit"]
     assert (
-        main([*arguments, "--batch-size", "400", "--seed", "7", "--l2", "0.5", "--lockstep", "3"])
+        main(
+            [
+                *arguments,
+                "--batch-size",
+                "400",
+                "--seed",
+                "7",
+                "--l2",
+                "0.5",
+                "--lockstep",
+                "3",
+                "--validation",
+                "237",
+                "--schedule",
+                "step",
+                "--decay-epochs",
+                "5",
+                "--steps",
+                "70",
+                "--warmup-steps",
+                "9",
+                "--augment",
+                "cutout-flip",
+                "--precision",
+                "bfloat16",
+                "--shard",
+                "batch",
+            ]
+        )
         == 1
     )
     assert capsys.readouterr().err == "error: seen enough\n"
@@ -178,12 +211,33 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     assert seen["lockstep"] == 3
     assert seen["hyper"].l2 == 0.5
     assert seen["train"].scale == 1 / 16
-    assert len(seen["train"].labels) == 1437
+    assert len(seen["train"].labels) == 1200
+    assert len(seen["validation"].labels) == 237
+    assert seen["schedule"] == Schedule("step", 5 * 3, 70, 9)  # 1200 // 400 = 3 steps an epoch.
+    assert seen["changes"] == ("flip", "cutout")
+    assert seen["precision"] == "bfloat16"
+    assert seen["shard"] == "batch"
     assert len(seen["test"].labels) == 360
 
 
 def test_epochs_are_passes_through_the_data(here, capsys):
-    assert main(["--epochs", "2", "--batch-size", "600", "--eval-every", "3", "--out", "run"]) == 0
+    assert (
+        main(
+            [
+                "--epochs",
+                "2",
+                "--batch-size",
+                "600",
+                "--validation",
+                "0",
+                "--eval-every",
+                "3",
+                "--out",
+                "run",
+            ]
+        )
+        == 0
+    )
     records = metrics(here / "run")
     assert [record["step"] for record in records] == [0, 3, 4]  # 1437 // 600 = 2 batches.
     assert records[-1]["epoch"] == 2
@@ -196,7 +250,10 @@ def test_a_run_repeats_itself_and_autodiff_agrees(here):
         arguments = ["--steps", "60", "--eval-every", "20", "--gradient", gradient, "--out", name]
         assert main(arguments) == 0
         runs[name] = [
-            [r[m] for m in ("train_loss", "test_loss", "train_accuracy", "test_accuracy")]
+            [
+                r[m]
+                for m in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+            ]
             for r in metrics(here / name)[1:]
         ]
     assert runs["a"] == runs["b"]

@@ -8,7 +8,9 @@ import pytest
 
 from jaxnets import initializers, layers, nets
 from train import program
-from train.program import Data, Hyper, batches, hyperparameters, make_program, on_device
+from train.examples import Data, batches, on_device
+from train.hyper import Hyper, hyperparameters, stack
+from train.program import make_program
 
 KEY = jax.random.key(3)
 EXAMPLES, SHAPE, CLASSES, BATCH = 50, (4, 4, 1), 3, 16
@@ -44,12 +46,12 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def train_data(dataset):
-    return on_device(dataset, "standardize")[0]
+    return on_device(dataset, "standardize").train
 
 
 @pytest.fixture(scope="module")
 def test_data(dataset):
-    return on_device(dataset, "standardize")[1]
+    return on_device(dataset, "standardize").test
 
 
 def network(**options):
@@ -118,7 +120,7 @@ def numpy_update(name, t, w, g, memory, learning_rate):
     return w - learning_rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay)
 
 
-@pytest.mark.parametrize("name", list(program.OPTIMIZERS))
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
 @pytest.mark.parametrize(("l2", "smoothing"), [(0.0, 0.0), (0.02, 0.1)])
 def test_training_is_what_numpy_does(dataset, train_data, name, l2, smoothing):
     steps, learning_rate = 8, 0.1 if name in ("sgd", "momentum", "nesterov") else 0.01
@@ -173,7 +175,9 @@ def everything(**values):
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_explicit_gradients_and_autodiff_give_the_same_losses(train_data, norm):
     traces = [
-        train(make_program(network(norm=norm), SHAPE, "sgd", g), everything(), train_data, 40)[1]
+        train(
+            make_program(network(norm=norm), SHAPE, "sgd", gradient=g), everything(), train_data, 40
+        )[1]
         for g in ("explicit", "autodiff")
     ]
     np.testing.assert_allclose(traces[0].loss, traces[1].loss, rtol=2e-6)
@@ -182,7 +186,7 @@ def test_explicit_gradients_and_autodiff_give_the_same_losses(train_data, norm):
 
 def test_the_two_gradients_are_two_programs(train_data):
     def rules(gradient):
-        functions = make_program(network(), SHAPE, "sgd", gradient)
+        functions = make_program(network(), SHAPE, "sgd", gradient=gradient)
         state = jax.eval_shape(functions.initialise, everything(), KEY)
 
         def loss_of(state):
@@ -218,7 +222,7 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     evaluate_all = jax.vmap(functions.evaluate, in_axes=(0, 0, None))
     losses, corrects = jax.jit(evaluate_all)(states, hypers, test_data)
 
-    initialise, train_one, evaluate = map(jax.jit, functions)
+    initialise, train_one, evaluate, _ = map(jax.jit, functions)
     for i, (seed, hyper) in enumerate(singles):
         start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])
@@ -266,14 +270,18 @@ def test_a_run_in_segments_is_the_run_in_one(train_data):
 
 def test_numbers_that_add_nothing_are_left_out():
     hyper = hyperparameters({"learning_rate": 0.1, "l2": 0.0, "dropout": 0.0, "momentum": 0.0})
-    assert hyper == Hyper(jnp.float32(0.1), jnp.float32(0.0), None, None, None, None)
+    assert hyper == Hyper(jnp.float32(0.1), momentum=jnp.float32(0.0))
 
 
 def test_zero_as_a_number_is_as_good_as_none(train_data):
     """So that a sweep can hold runs with and without."""
     functions = make_program(network(), SHAPE, "sgd")
     none = hyperparameters({"learning_rate": 0.1})
-    zero = Hyper(none.learning_rate, None, None, *[jnp.float32(0)] * 3)
+    some = hyperparameters(
+        {"learning_rate": 0.1, "l2": 1, "label_smoothing": 0.5, "dropout": 0.5, "clip_norm": 1e-3}
+    )
+    zero = jax.tree.map(lambda a: a[0], stack([none, some]))
+    assert None not in (zero.l2, zero.label_smoothing, zero.dropout, zero.clip_norm)
     traces = [train(functions, hyper, train_data, 6)[1].loss for hyper in (none, zero)]
     np.testing.assert_allclose(traces[0], traces[1], rtol=1e-6)
 
@@ -324,6 +332,66 @@ def test_dropout_differs_from_step_to_step(train_data):
     assert len(np.unique(losses)) == 4
 
 
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_bfloat16_computes_in_it_and_keeps_float32(train_data, test_data, norm):
+    hyper = hyperparameters({"learning_rate": 0.05, "l2": 0.01})
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        functions = make_program(network(norm=norm), SHAPE, "sgd", precision=precision)
+        state, trace = train(functions, hyper, train_data, 20)
+        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {
+            jnp.dtype("float32")
+        }
+        loss, _ = jax.jit(functions.evaluate)(state, hyper, test_data)
+        found[precision] = np.append(trace.loss, loss)
+        products = [
+            line
+            for line in jax.jit(functions.train_segment)
+            .lower(state, hyper, train_data, order(1))
+            .as_text()
+            .splitlines()
+            if "dot_general" in line
+        ]
+        assert products
+        assert all(("bf16>" in line) == (precision == "bfloat16") for line in products)
+    # Rounded to 8 bits, and no more than that: each step's loss moves by a few 2^-8 at most.
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.05)
+    assert np.abs(found["bfloat16"] / found["float32"] - 1).max() > 1e-5
+
+
+@pytest.mark.parametrize("gradient", ["explicit", "autodiff"])
+def test_gradient_norms_are_those_of_single_examples(dataset, train_data, gradient):
+    """Written again in NumPy; more examples than are computed at a time, penalty left out."""
+    functions = make_program(network(), SHAPE, gradient=gradient)
+    hyper = everything(l2=5.0)
+    state = jax.jit(functions.initialise)(hyper, KEY)
+    batch = np.arange(37, dtype=np.int32)
+    norms = jax.jit(functions.gradient_norms)(state, hyper, train_data, batch)
+    flat = [leaf for layer in state.params for leaf in jax.tree.leaves(layer)]
+    b1, w1, b2, w2 = (np.asarray(leaf, np.float64) for leaf in flat)
+    x = np.asarray(program._prepared(train_data, train_data.images[:37]), np.float64)
+    for i, norm in enumerate(norms):
+        one, label = x[i].reshape(1, -1), dataset.train_labels[[i]]
+        _, _, grads = numpy_gradients((w1, b1, w2, b2), one, label, l2=0, smoothing=0)
+        assert norm == pytest.approx(np.sqrt(sum((g**2).sum() for g in grads)), rel=1e-4)
+
+
+def test_augmentation_changes_training_and_not_evaluation(train_data, test_data):
+    hyper = hyperparameters({"learning_rate": 1e-30})
+    losses = []
+    for changes in ((), ("flip",), ("flip", "cutout")):
+        functions = make_program(network(), SHAPE, "sgd", changes=changes)
+        state = jax.jit(functions.initialise)(hyper, KEY)
+        same_batch = np.repeat(order(1), 3, 0)
+        _, trace = jax.jit(functions.train_segment)(state, hyper, train_data, same_batch)
+        losses.append(np.asarray(trace.loss))
+        assert len(np.unique(losses[-1])) == (3 if changes else 1)  # Other ones in each step.
+        evaluated = jax.jit(functions.evaluate)(state, hyper, test_data)
+        losses[-1] = np.append(losses[-1], evaluated[0])
+    assert losses[0][-1] == losses[1][-1] == losses[2][-1]
+    assert len(np.unique([loss[0] for loss in losses])) == 3
+
+
 # --- the order of the examples -------------------------------------------------------------------
 
 
@@ -363,7 +431,7 @@ def test_later_orders_are_uniform():
 @pytest.mark.parametrize("preprocessing", ["standardize", "mean-image", "unit"])
 def test_preprocessing(dataset, preprocessing):
     for data, images in zip(
-        on_device(dataset, preprocessing),
+        on_device(dataset, preprocessing)[::2],
         (dataset.train_images, dataset.test_images),
         strict=True,
     ):
@@ -382,8 +450,24 @@ def test_preprocessing(dataset, preprocessing):
 def test_preprocessing_of_digits_and_of_blank_images(dataset):
     dataset = SimpleNamespace(**vars(dataset))
     dataset.name = "digits"
-    assert on_device(dataset, "unit")[0].scale == 1 / 16
+    assert on_device(dataset, "unit").train.scale == 1 / 16
     dataset.train_images = np.full_like(dataset.train_images, 7)
-    data, _ = on_device(dataset, "standardize")
+    data, *_ = on_device(dataset, "standardize")
     assert not program._prepared(data, data.images).any()
     assert isinstance(data, Data)
+
+
+@pytest.mark.parametrize(("held", "kept"), [(range(40, 50), range(40)), (range(3, 9), None)])
+def test_what_is_held_out_has_no_part_in_training(dataset, held, kept):
+    kept = [i for i in range(EXAMPLES) if i not in held] if kept is None else list(kept)
+    sets = on_device(dataset, "standardize", held)
+    images = dataset.train_images
+    np.testing.assert_array_equal(sets.train.images, images[kept])
+    np.testing.assert_array_equal(sets.train.labels, dataset.train_labels[kept])
+    np.testing.assert_array_equal(sets.validation.images, images[list(held)])
+    np.testing.assert_array_equal(sets.validation.labels, dataset.train_labels[list(held)])
+    for data in sets:  # The mean image is that of what is trained on, for all sets.
+        np.testing.assert_allclose(data.shift, images[kept].mean(0), rtol=1e-6)
+        difference = images[kept] - images[kept].mean(0)
+        assert data.scale == pytest.approx(1 / difference.std(), rel=1e-5)
+    assert on_device(dataset, "unit").validation is None

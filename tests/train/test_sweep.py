@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from train import program, report, store
-from train.config import ConfigError, MlpRun, flags
+from train.allowed import ConfigError
+from train.config import MlpRun, flags
 from train.mlp import main
 from train.sweep import choose_lockstep, groups, parse
 
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 def runs_of(*arguments):
@@ -80,7 +81,7 @@ def test_a_flag_without_effect_makes_no_runs():
         (["--lockstep", "0"], "--lockstep 0: must be auto, or a whole number from 1 on"),
         (["--seeds", "10000", "--l2", *map(str, range(11))], "the flags make 110000 runs: "),
         (["--optimizer", "adam", "sgd", "--momentum", "0.5"], "--momentum 0.5: is used with"),
-        (["--batch-size", "5", "1438"], "--batch-size 1438: must be at most 1437"),
+        (["--batch-size", "5", "1294"], "--batch-size 1294: must be at most 1293"),
     ],
     ids=lambda a: " ".join(a)[:40],
 )
@@ -99,6 +100,65 @@ def test_one_value_is_all_that_some_flags_take(capsys):
         assert stop.value.code == 2
     with pytest.raises(ConfigError):
         runs_of("--seeds", "10001")
+
+
+def test_a_search_draws_from_ranges():
+    arguments = ["--learning-rate", "1e-4", "1e-1", "--dropout", "0.1", "0.5", "--l2", "0.25"]
+    more = ["--optimizer", "momentum", "--momentum", "0.9", "0.999", "--hidden", "5", "6", "7"]
+    runs = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "3")
+    assert len(runs) == 800
+    assert [run.training.seed for run in runs[:4]] == [3, 4, 3, 4]
+    found = values_of(runs[::2], "learning_rate", "dropout", "momentum", "hidden", "l2")
+    rates, dropouts, momenta, hidden, l2 = map(np.array, zip(*found, strict=True))
+    assert len(set(rates)) > 390
+    for values, low, high in [
+        (np.log10(rates), -4, -1),
+        (dropouts, 0.1, 0.5),
+        (-np.log10(1 - momenta), 1, 3),
+    ]:
+        # Uniform: an interval of a tenth of the range holds a tenth of them, ± 3 deviations.
+        counts, _ = np.histogram(values, bins=10, range=(low - 1e-9, high + 1e-9))
+        assert counts.sum() == 400
+        assert np.abs(counts - 40).max() < 3.5 * 6
+    assert {str(width): 90 < (hidden == width).sum() < 180 for width in "567"} == dict.fromkeys(
+        "567", True
+    )
+    assert set(l2) == {0.25}
+    again = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "3")
+    assert again == runs
+    other = runs_of(*arguments, *more, "--search", "random:400", "--seeds", "2", "--seed", "4")
+    assert values_of(other[:1], "learning_rate") != values_of(runs[:1], "learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--l2", "0", "0.1"], "--l2 0 0.1: a range of --search is log-uniform here, so both ends"),
+        (["--schedule", "step", "--decay", "0.5", "1"], "--decay 0.5 1: a range of --search is"),
+    ],
+)
+def test_a_range_that_cannot_be_drawn_from_is_refused(arguments, message):
+    with pytest.raises(ConfigError) as error:
+        runs_of(*arguments, "--search", "random:3")
+    assert str(error.value).startswith(message)
+    assert len(runs_of(*arguments)) == 2  # Without --search they are two values.
+
+
+def test_folds_multiply_the_runs():
+    runs = runs_of("--folds", "3", "--seeds", "2", "--learning-rate", "0.1", "0.2")
+    assert values_of(runs[:6], "fold", "seed", "validation") == [
+        (fold, seed, None) for fold in range(3) for seed in range(2)
+    ]
+    assert len(runs) == 12
+    assert len(groups(runs, [9] * 12)) == 3  # What is trained on differs.
+
+
+def test_a_schedule_that_leads_to_the_end_is_another_run_for_other_steps():
+    for schedule, expected in [("constant", [[5, 9]]), ("cosine", [[5], [9]])]:
+        runs = runs_of("--schedule", schedule, "--steps", "5", "9", "--seeds", "2")
+        found = groups(runs, [run.training.steps for run in runs])
+        assert [group.ends for group in found] == expected
+        assert [len(group.readers) for group in found] == [2] * len(expected)
 
 
 # --- which of them train together ----------------------------------------------------------------
@@ -176,7 +236,10 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
         for metric in METRICS:
             a, b = ([r[metric] for r in records[1:]] for records in (found, expected))
             np.testing.assert_allclose(a, b, rtol=2e-5, err_msg=f"{values} {metric}")
-        assert found[0]["test_loss"] == pytest.approx(expected[0]["test_loss"], rel=1e-5)
+        for step in (0, -1):
+            for metric in ("validation_loss", "test_loss"):
+                a, b = found[step][metric], expected[step][metric]
+                assert a is b is None or a == pytest.approx(b, rel=2e-5)
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
@@ -188,7 +251,8 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
             for i, values in enumerate(config["runs"])
             if all(row["config"][name] == v for name, v in values.items() if name != "seed")
         ]
-        for metric, best in store.BEST.items():
+        for metric in METRICS:
+            best = store.BEST[metric.split("_")[1]]
             records = [metrics(here / "sweep", i) for i in indices]
             seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
             assert row[metric]["final"]["values"] == [values[-1] for values in seen]
@@ -198,7 +262,9 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 def test_a_group_is_compiled_once(here, monkeypatch):
     made = []
     original = program.make_program
-    monkeypatch.setattr(program, "make_program", lambda *a: made.append(original(*a)) or made[-1])
+    monkeypatch.setattr(
+        program, "make_program", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
+    )
     rates = ["--learning-rate", "0.1", "0.2", "--l2", "0", "0.1", "--label-smoothing", "0", "0.1"]
     assert main([*rates, "--steps", "2", "--seeds", "2", "--out", "run"]) == 0
     assert len(made) == 1
@@ -220,12 +286,12 @@ def test_a_run_that_diverges_leaves_the_others_alone(here, capsys, lockstep):
             assert a[metric] is b[metric] is None or a[metric] == pytest.approx(b[metric], rel=2e-5)
     bad = metrics(here / "both", 1)
     assert [r["step"] for r in bad] == [0, 10, 20]
-    assert bad[0]["test_loss"] is not None
+    assert bad[0]["validation_loss"] is not None
     assert all(r[metric] is None for r in bad[1:] for metric in METRICS)
     good, worst = read(here / "both" / "summary.json")["rows"]
     assert good["diverged"] == [None]
     assert worst["diverged"] == [2]
-    assert worst["test_loss"]["final"] == {"mean": None, "std": None, "values": [None]}
+    assert worst["validation_loss"]["final"] == {"mean": None, "std": None, "values": [None]}
 
 
 def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
@@ -233,6 +299,45 @@ def test_a_sweep_of_which_every_run_diverges_ends_with_status_1(here, capsys):
     assert main([*arguments, "--out", "run"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: all 4 runs diverged")
     assert len(read(here / "run" / "summary.json")["rows"]) == 4
+
+
+def test_the_first_examples_alone(here):
+    arguments = ["--train-examples", "60", "--test-examples", "30", "--batch-size", "20"]
+    assert main([*arguments, "--epochs", "2", "--eval-every", "1", "--out", "run"]) == 0
+    records = metrics(here / "run")
+    assert [record["step"] for record in records] == [0, 1, 2, 3, 4]  # (60 - 6) // 20 an epoch.
+    accuracies = {name: records[-1][f"{name}_accuracy"] for name in ("validation", "test")}
+    for name, count in (("validation", 6), ("test", 30)):
+        assert accuracies[name] * count == pytest.approx(round(accuracies[name] * count))
+    described = read(here / "run" / "summary.json")["dataset"]
+    assert (described["train_examples"], described["test_examples"]) == (60, 30)
+
+
+def test_each_fold_is_held_out_once(here):
+    assert main(["--folds", "3", "--steps", "4", "--eval-every", "2", "--out", "run"]) == 0
+    (row,) = read(here / "run" / "summary.json")["rows"]
+    assert (row["seeds"], row["folds"]) == ([0, 0, 0], [0, 1, 2])
+    assert len(set(row["validation_loss"]["final"]["values"])) == 3
+    for run in range(3):  # Each alone is a run that holds the same images out.
+        steps = [record["step"] for record in metrics(here / "run", run)]
+        assert steps == [0, 2, 4]
+    assert main(["--validation", "479", "--steps", "4", "--eval-every", "2", "--out", "one"]) == 0
+    last = metrics(here / "one")[-1]  # 1437 / 3 = 479: the last fold.
+    for metric in METRICS:
+        assert metrics(here / "run", 2)[-1][metric] == pytest.approx(last[metric], rel=2e-5)
+
+
+def test_a_run_that_stops_early_is_marked(here, capsys):
+    arguments = ["--learning-rate", "0.03", "1e-30", "--patience", "2", "--eval-every", "5"]
+    assert main([*arguments, "--steps", "40", "50", "--out", "run"]) == 0
+    assert "stopped early at step 10" in capsys.readouterr().out
+    rows = read(here / "run" / "summary.json")["rows"]
+    stopped = {row["config"]["learning_rate"]: row["stopped"] for row in rows}
+    assert stopped[1e-30] == [10]
+    for run in (2, 3):  # 1e-30 for 40 and for 50 steps.
+        records = metrics(here / "run", run)
+        assert [record["step"] for record in records] == [0, 5, 10]
+        assert [record["test_loss"] is None for record in records] == [True, True, False]
 
 
 # --- what a person sees --------------------------------------------------------------------------
@@ -255,7 +360,15 @@ def results(count):
 
 def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     rows = [row for row, _ in results(3)]
-    rows.append(store.row(rows[0]["config"] | {"hidden": "9"}, [0, 1], 17, [[], []], [4, 7]))
+    rows.append(
+        store.row(
+            rows[0]["config"] | {"hidden": "9"},
+            [0, 1],
+            17,
+            [[record(0, 1, 0)]] * 2,
+            diverged=[4, 7],
+        )
+    )
     summary = {"dataset": {"name": "digits", "description": "digits"}, "rows": rows}
     console = Console(width=100, record=True)
     console.print(report.table(summary))
@@ -265,7 +378,9 @@ def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     (best,) = [line for line in lines if "* hidden" in line]
     assert "* hidden 0" in best
     assert any("learning-rate 0.003" in line for line in lines)
-    assert any(line.split("│")[3].strip() == "1.5000 ± 0.7071" for line in lines if "│test" in line)
+    assert any(
+        line.split("│")[3].strip() == "1.5000 ± 0.7071" for line in lines if "│validation" in line
+    )
     assert "l2" not in text
     assert "2 of 2 diverged" in text
     assert "…" not in text
@@ -305,11 +420,11 @@ def test_progress_says_which_group_runs(capsys):
     with report.Progress(30, console) as progress:
         progress.begin("group 1/2", 2, 10)
         progress.advance(10, 5.0)
-        diverged = {**record(10, 1.0, 0.5), "test_accuracy": None}
+        diverged = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS)}
         progress.evaluated([record(10, 1.0, 0.5), diverged])
         progress.begin("group 2/2", 1, 10)
         progress.advance(10, 5.0)
         assert progress._bar.tasks[0].completed == 30
     assert console.export_text().splitlines() == [
-        "group 1/2  step 10/10 of 2 runs  test accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
+        "group 1/2  step 10/10 of 2 runs  validation accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
     ]

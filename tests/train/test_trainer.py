@@ -10,13 +10,15 @@ import pytest
 from jaxnets import nets
 from train import trainer
 from train.config import Training
-from train.program import Data, batches, hyperparameters, make_program
+from train.examples import Data, Sets, batches
+from train.hyper import hyperparameters
+from train.program import make_program
 from train.trainer import Trainer
 
 EXAMPLES, BATCH = 50, 16
 
 
-def make(training, labels=None, scale=0.01):
+def make(training, labels=None, scale=0.01, validation=None, seeds=None):
     """A trainer on random images."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(256, size=(EXAMPLES, 3, 3, 1)), jnp.uint8)
@@ -24,8 +26,9 @@ def make(training, labels=None, scale=0.01):
     data = Data(images, labels, jnp.full((3, 3, 1), 128.0), jnp.float32(scale))
     functions = make_program(lambda hyper: nets.mlp((8, 4)), (3, 3, 1), "sgd")
     hyper = hyperparameters({"learning_rate": training.learning_rate})
+    seeds = seeds or [training.seed]
     return (
-        Trainer(functions, [hyper], [training.seed], training, data, data),
+        Trainer(functions, [hyper] * len(seeds), seeds, training, Sets(data, validation, data)),
         functions,
         hyper,
         data,
@@ -47,7 +50,7 @@ def losses_and_corrects(functions, hyper, data, steps):
 @pytest.mark.parametrize("longest", [500, 3])
 def test_records_are_means_since_the_one_before(monkeypatch, longest):
     monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
-    subject, functions, hyper, data = make(settings(eval_every=4))
+    subject, functions, hyper, data = make(settings(eval_every=4, test_curve=True))
     progress = []
     evaluations = subject.train([10], lambda step, rate: progress.append((step, rate)))
     records = [record for (record,) in evaluations]
@@ -118,3 +121,68 @@ def test_a_loss_that_is_not_finite_after_the_last_step_ends_the_run():
     assert step == 1
     assert re.match(r"the test loss is (nan|inf) after step 1;", message)
     assert last["train_loss"] is last["test_loss"] is None
+
+
+# --- validation, patience and the test set -------------------------------------------------------
+
+
+def random_data(count, seed=1):
+    """Random labels: the more is learned of others, the higher the loss."""
+    rng = np.random.default_rng(seed)
+    return Data(
+        jnp.asarray(rng.integers(256, size=(count, 3, 3, 1)), jnp.uint8),
+        jnp.asarray(rng.integers(4, size=count), jnp.int32),
+        jnp.full((3, 3, 1), 128.0),
+        jnp.float32(0.01),
+    )
+
+
+def nothing(step, rate):
+    pass
+
+
+def test_the_test_set_is_seen_where_a_run_ends_alone():
+    subject, *_ = make(settings(eval_every=2), validation=random_data(30))
+    records = [record for (record,) in subject.train([3, 6], nothing)]
+    assert [r["step"] for r in records] == [0, 2, 3, 4, 6]
+    assert [r["test_loss"] is None for r in records] == [True, True, False, True, False]
+    assert [r["test_accuracy"] is None for r in records] == [True, True, False, True, False]
+    assert all(r["validation_loss"] > 0 for r in records)
+    asked, *_ = make(settings(eval_every=3, test_curve=True))
+    records = [record for (record,) in asked.train([6], nothing)]
+    assert all(r["test_loss"] > 0 for r in records)
+    assert "validation_loss" not in records[0]
+
+
+def test_a_run_out_of_patience_stops_and_leaves_the_others():
+    """It is over after so many evaluations without a new lowest validation loss."""
+    data = random_data(30)
+    long, *_ = make(settings(eval_every=1), validation=data, seeds=[5, 6, 7])
+    evaluations = list(long.train([40], nothing))
+    expected = []
+    for run in range(3):
+        losses = [records[run]["validation_loss"] for records in evaluations]
+        lowest = [min(losses[: step + 1]) for step in range(len(losses))]
+        expected.append(next(step for step in range(3, 41) if lowest[step] == lowest[step - 3]))
+    assert len(set(expected)) > 1  # They stop at different steps.
+    subject, *_ = make(settings(eval_every=1, patience=3), validation=data, seeds=[5, 6, 7])
+    found = list(subject.train([40], nothing))
+    assert subject.stopped == dict(enumerate(expected))
+    assert subject.step == max(expected)
+    assert long.stopped == {}
+    for step, records in enumerate(found):
+        for run, record in enumerate(records):
+            same = evaluations[step][run]
+            assert record["validation_loss"] == pytest.approx(same["validation_loss"], rel=1e-5)
+            # Evaluated on the test set when it stops, as a run that ends.
+            assert step != expected[run] or record["test_loss"] > 0
+
+
+def test_the_end_of_another_run_does_not_count_as_an_evaluation():
+    data = random_data(30)
+    stops = []
+    for ends in ([40], [1, 3, 5, 7, 9, 11, 40]):
+        subject, *_ = make(settings(eval_every=2, patience=2), validation=data)
+        list(subject.train(ends, nothing))
+        stops.append(subject.stopped)
+    assert stops[0] == stops[1] != {}
