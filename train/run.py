@@ -87,9 +87,10 @@ def _run(sweep: Sweep[R], network: Network[R], name: str) -> None:
     import jax  # From here on everything is in order.
 
     from jaxnets import layers
-    from train import examples, hyper, program
+    from train import backend, examples, hyper, program
     from train.trainer import Trainer
 
+    backend.set_up()
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
     device = jax.devices()[0]
     if sweep.shard == "batch":
