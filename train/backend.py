@@ -6,6 +6,9 @@ from pathlib import Path
 
 import jax
 
+# Each holds the data set.
+MOST_CPU_DEVICES = 8
+
 
 def set_up() -> None:
     """Spread work over the cores of a CPU, and keep what is compiled from one command to the next.
@@ -19,13 +22,14 @@ def set_up() -> None:
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if jax.config.jax_num_cpu_devices < 1 and not forced:
         with contextlib.suppress(RuntimeError):  # JAX is running already: a caller's notebook.
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+            jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_DEVICES))
 
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_dir is None:
-        folder = cache_folder() / "compiled"
-        with contextlib.suppress(OSError):  # Without the folder all is as well, only slower.
+        # Without a folder that can be written, or a home, all is as well, only slower.
+        with contextlib.suppress(OSError, RuntimeError):
+            folder = cache_folder() / "compiled"
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):
                 jax.config.update("jax_compilation_cache_dir", str(folder))
