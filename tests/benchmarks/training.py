@@ -9,9 +9,9 @@ and updates. All take turns, round after round; a ratio is the median over the r
 within a round, with the quartiles behind it, because the speed of a machine drifts.
 
 PyTorch runs eagerly, and its fastest form counts: with its fused or its plain optimizer, with a
-thread for each core or, for batches of one, a single thread. Flax's step is an `nnx.jit` function called from a Python loop, its graph cached.
-Ours is the trainer of the commands, the loop on the host included, evaluation not. Twenty networks
-of PyTorch are trained one after the other.
+thread for each core or, for batches of one, also a single thread. Twenty of its networks are
+trained one after the other. Flax's step is an `nnx.jit` function called from a Python loop, its
+graph cached. Ours is the trainer of the commands, the loop on the host included, evaluation not.
 """
 
 import importlib.util
@@ -67,7 +67,11 @@ def ours(work: Work, gradient: str = "explicit") -> Callable[[], Any]:
     train = work.sets.train
     trainer = Trainer(
         make_program(network, train.images.shape[1:], work.optimizer, gradient=gradient),
-        [hyperparameters({"learning_rate": rate}) for rate in work.rates for _ in range(work.seeds)],
+        [
+            hyperparameters({"learning_rate": rate})
+            for rate in work.rates
+            for _ in range(work.seeds)
+        ],
         list(range(work.seeds)) * len(work.rates),
         Training(batch_size=work.batch_size, eval_every=work.steps),
         work.sets,
