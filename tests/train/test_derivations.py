@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from train.derivations import DERIVATIONS, Derivation, compare, shapes
+from train.errata import ERRATA
+
+EVERY = [(name, i, d) for name, make in DERIVATIONS.items() for i, d in enumerate(make())]
+
+
+@pytest.mark.parametrize(
+    "derivation", [d for *_, d in EVERY], ids=[f"{name}-{i}" for name, i, _ in EVERY]
+)
+def test_three_gradients_and_the_report_agree(derivation):
+    loss, gradients = compare(derivation)
+    assert [gradient.name for gradient in gradients] == list(derivation.arguments)
+    for gradient in gradients:
+        assert gradient.by_hand.dtype == np.float64
+        assert gradient.by_hand.shape == derivation.arguments[gradient.name].shape
+        np.testing.assert_allclose(gradient.by_hand, gradient.autodiff, rtol=1e-10, atol=1e-12)
+        # Central differences err by h^2 f''' / 6, with f''' up to 1e5 next to a probability of 0.
+        np.testing.assert_allclose(gradient.by_hand, gradient.differences, rtol=1e-6, atol=1e-8)
+        if gradient.reported is not None:  # The report of E1 rounds to four digits.
+            np.testing.assert_allclose(gradient.by_hand, gradient.reported, atol=5e-5)
+    if derivation.reported_loss is not None:
+        assert loss == pytest.approx(derivation.reported_loss, abs=1e-11)
+    assert any(np.abs(gradient.by_hand).max() > 0.1 for gradient in gradients)
+
+
+def test_a_wrong_gradient_is_seen():
+    import jax
+
+    double = jax.custom_vjp(lambda x: x.sum())
+    double.defvjp(lambda x: (x.sum(), x), lambda x, dy: (2 * dy + 0 * x,))
+    _, (gradient,) = compare(Derivation("wrong", double, {"x": np.ones(3)}))
+    np.testing.assert_array_equal(gradient.by_hand, 2)
+    np.testing.assert_array_equal(gradient.autodiff, 1)
+    np.testing.assert_allclose(gradient.differences, 1, rtol=1e-9)
+
+
+def test_shapes_are_those_of_the_tables():
+    table = shapes()
+    assert len(table) == 11
+    for shape in table:
+        assert shape.one == shape.reported_one
+        assert shape.batch == shape.reported_batch
+    assert {s.name: s.batch for s in shapes(7)}["dk/dw"] == (7, 784, 300)
+
+
+@pytest.mark.parametrize(
+    "erratum", [e for several in ERRATA.values() for e in several], ids=lambda e: e.where
+)
+def test_the_report_is_wrong_and_the_correction_right(erratum):
+    says, right, automatic = erratum.numbers()
+    np.testing.assert_allclose(right, automatic, rtol=1e-9, atol=1e-12)
+    assert says.shape != automatic.shape or not np.allclose(says, automatic, rtol=1e-2, atol=1e-3)
