@@ -79,10 +79,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
-    from train import examples, hyper, program
+    from train import backend, examples, hyper, program
     from train.device import devices, explained
     from train.trainer import Trainer
 
+    backend.set_up()
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
     device = devices()[0]
     if sweep.shard == "batch":

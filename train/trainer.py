@@ -95,8 +95,12 @@ class Trainer:
 
         def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
             def make(lockstep: int) -> Any:
-                mapped = over_runs(function, lockstep, runs_mesh)
-                return jax.jit(mapped, out_shardings=own, **options)
+                return jax.jit(
+                    over_runs(function, lockstep, runs_mesh),
+                    out_shardings=own,
+                    compiler_options=_options(runs_mesh),
+                    **options,
+                )
 
             return Fitting(make, lockstep, choose)
 
@@ -324,6 +328,15 @@ def _mesh(shard: str, runs: int) -> Mesh | None:
     if len(devices) == 1:
         return None
     return jax.make_mesh((len(devices),), (shard,), (AxisType.Auto,), devices=devices)
+
+
+def _options(runs_mesh: Mesh | None) -> dict[str, Any] | None:
+    """How to compile what each device computes for itself."""
+    if runs_mesh is None or runs_mesh.devices.flat[0].platform != "cpu":
+        return None
+    # The devices of a CPU share its cores. Where each is busy with runs of its own, a loop that is
+    # divided over the cores only moves the weights from one cache to another.
+    return {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 
 
 def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:
