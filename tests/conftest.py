@@ -1,5 +1,10 @@
 """What every test runs under: four virtual devices, strict promotion, precision by choice."""
 
+import os
+
+# What the commands compiled before counts for nothing, also in the processes that tests start.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+
 import jax
 
 # Before JAX starts its backend.

@@ -194,10 +194,12 @@ class Output:
             config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
             and parameters.
         resume: A run directory to go on with; no other flag is needed.
+        tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 
     out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None
     resume: Annotated[Path | None, _given("DIR", "a new run")] = None
+    tensorboard: Switch = False
 
 
 @dataclass(frozen=True)

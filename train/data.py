@@ -26,7 +26,7 @@ import tyro
 
 from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
 
-__all__ = ["NAMES", "DataError", "Dataset", "first", "held_out", "load", "main"]
+__all__ = ["NAMES", "DataError", "Dataset", "first", "held_out", "largest_pixel", "load", "main"]
 
 NAMES = ("digits", "synth", "mnist", "cifar10")
 
@@ -92,6 +92,11 @@ def first(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
         test_images=dataset.test_images[:test],
         test_labels=dataset.test_labels[:test],
     )
+
+
+def largest_pixel(name: str) -> int:
+    """Return the value of a white pixel in a data set."""
+    return {"digits": 16, "synth": 1}.get(name, 255)
 
 
 def held_out(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from train.data import Dataset
+from train.data import Dataset, largest_pixel
 
 
 class Data(NamedTuple):
@@ -65,9 +65,6 @@ class Sets(NamedTuple):
     test: Data
 
 
-# The largest value that a pixel can have, where it is not 255.
-_LARGEST_PIXEL = {"digits": 16, "synth": 1}
-
 # Images that are computed with in float32 at a time: 12 MB of CIFAR-10's.
 _CHUNK = 1000
 
@@ -89,7 +86,7 @@ def on_device(dataset: Dataset, preprocessing: str, held: range = range(0)) -> S
     images, labels = dataset.train_images[kept], dataset.train_labels[kept]
     shift, scale = np.zeros(images.shape[1:], np.float32), 1.0
     if preprocessing == "unit":
-        scale = 1.0 / _LARGEST_PIXEL.get(dataset.name, 255)
+        scale = 1.0 / largest_pixel(dataset.name)
     else:
         shift = images.mean(0, dtype=np.float64).astype(np.float32)
     if preprocessing == "standardize":

@@ -43,6 +43,7 @@ class Experiment(NamedTuple):
             value of another; "heat map", the accuracy for each pair of values of two flags.
         flags: the two flags of such a figure.
         note: what to know of it.
+        quick: flags of its reduced form.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Experiment(NamedTuple):
     figure: Literal["curves", "against", "heat map"] = "curves"
     flags: tuple[str, str] = ("", "")
     note: str = ""
+    quick: str = ""
 
 
 def _rows(metric: str, text: str, *names: str) -> tuple[Reported, ...]:
@@ -433,5 +435,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         figure="heat map",
         flags=("learning_rate", "hidden"),
         note="The best cell is the one whose number the report gives.",
+        quick="--hidden 1x100 3x400 --batch-size 400",
     ),
 )

@@ -62,8 +62,10 @@ class Program(NamedTuple):
         initialise: `initialise(hyper, key) -> State`.
         train_segment: `train_segment(state, hyper, data, batches) -> (State, Trace)`, with batches
             int32 [steps, batch size], the examples of each step (see `examples.batches`).
-        evaluate: `evaluate(state, hyper, data) -> (loss, correct)` over all of data, in inference
-            mode: the mean cross-entropy in nats, float32 [], and the number classified right,
+        predict: `predict(state, hyper, data) -> logits` of all images of data, in inference mode,
+            float32 [N, classes].
+        evaluate: `evaluate(state, hyper, data) -> (loss, correct)`, what `predict` comes to: the
+            mean cross-entropy in nats, float32 [], and the number classified right,
             int32 [].
         gradient_norms: `gradient_norms(state, hyper, data, batch) -> norms`: for each example of
             batch, int32 [batch size], the norm of the gradient of its cross-entropy with respect to
@@ -72,6 +74,7 @@ class Program(NamedTuple):
 
     initialise: Callable[[Hyper, jax.Array], State]
     train_segment: Callable[[State, Hyper, Data, jax.Array], tuple[State, Trace]]
+    predict: Callable[[State, Hyper, Data], jax.Array]
     evaluate: Callable[[State, Hyper, Data], tuple[jax.Array, jax.Array]]
     gradient_norms: Callable[[State, Hyper, Data, jax.Array], jax.Array]
 
@@ -164,21 +167,21 @@ def make_program(
 
         return jax.lax.scan(step, state, batches)
 
-    def evaluate(state, hyper, data):
-        def totals(chunk):
-            images, labels = chunk
-            x = _prepared(data, images)
-            logits, _ = logits_of(state.params, state.statistics, hyper, x)
-            return jnp.sum(ops.softmax_cross_entropy(logits, labels)), _correct(logits, labels)
+    def predict(state, hyper, data):
+        def logits(images):
+            return logits_of(state.params, state.statistics, hyper, _prepared(data, images))[0]
 
-        count = data.labels.shape[0]
-        whole = count - count % _CHUNK
-        chunks = [a[:whole].reshape(-1, _CHUNK, *a.shape[1:]) for a in (data.images, data.labels)]
-        loss_sum, correct = totals((data.images[whole:], data.labels[whole:]))
+        whole = len(data.images) - len(data.images) % _CHUNK
+        found = logits(data.images[whole:])
         if whole:
-            loss_sums, corrects = jax.lax.map(totals, tuple(chunks))
-            loss_sum, correct = loss_sum + jnp.sum(loss_sums), correct + jnp.sum(corrects)
-        return loss_sum / count, correct
+            several = jax.lax.map(logits, data.images[:whole].reshape(-1, _CHUNK, *image_shape))
+            found = jnp.concatenate([several.reshape(whole, -1), found])
+        return found
+
+    def evaluate(state, hyper, data):
+        logits = predict(state, hyper, data)
+        loss = jnp.mean(ops.softmax_cross_entropy(logits, data.labels))
+        return loss, _correct(logits, data.labels)
 
     def gradient_norms(state, hyper, data, batch):
         def norm(example):
@@ -189,7 +192,7 @@ def make_program(
         examples = (_prepared(data, data.images[batch]), data.labels[batch])
         return jax.lax.map(norm, examples, batch_size=_GRADIENTS)
 
-    return Program(initialise, train_segment, evaluate, gradient_norms)
+    return Program(initialise, train_segment, predict, evaluate, gradient_norms)
 
 
 def _prepared(data: Data, images: jax.Array) -> jax.Array:

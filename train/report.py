@@ -1,41 +1,51 @@
-"""What a person sees of a run or a sweep: progress, a table, a figure."""
+"""What a person sees of a run or a sweep: progress and a table."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from train.store import SETS, Record, judge, spread
+from train.store import SETS, Record, judge
+
+
+class _Bar(Bar):
+    """A bar with text below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.below)
 
 
 class Progress:
     """Live progress on a terminal, a plain line per evaluation elsewhere; a context.
 
-    On a terminal, "train 1.434 50.6%" is loss and accuracy at the last evaluation.
+    On a terminal a bar says how many steps of all runs are done, the time left, and the steps in a
+    second; below it stands what the last evaluation said, and where the runs of a sweep are.
     """
 
-    def __init__(self, steps: int, console: Console):
-        """Prepare to show `steps` steps on `console`."""
+    def __init__(self, steps: int, console: Console, runs: int = 1):
+        """Prepare to show `steps` steps, those of all `runs` together, on `console`."""
         self._console = console
-        self._bar = Bar(
-            TextColumn("{task.description}"),
+        self._bar = _Bar(
             MofNCompleteColumn(),
+            TextColumn("steps"),
             BarColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[rate]}{task.fields[metrics]}"),
+            TextColumn("left  {task.fields[rate]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("step", total=steps, rate="", metrics="")
-        self._steps = steps
-        self._group, self._runs, self._before = "", 1, 0
+        self._task = self._bar.add_task("", total=steps, rate="")
+        self._all_runs, self._done, self._diverged = runs, 0, set[int]()
+        self._steps, self._before = steps, 0
+        self._group, self._runs = "", 0
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -51,85 +61,103 @@ class Progress:
 
     def begin(self, group: str, runs: int, steps: int) -> None:
         """Show that a group of a sweep begins, which takes its runs so many steps each."""
-        self._before += self._runs * self._steps if self._group else 0
+        self._done += self._runs
+        self._before += self._runs * self._steps
         self._group, self._runs, self._steps = group, runs, steps
-        words = f"{group}: {runs} run{'s' * (runs > 1)}, steps of all"
-        self._bar.update(self._task, description=words, completed=self._before)
+        self._bar.update(self._task, completed=self._before)
+        self._bar.below = self._where(0)
 
     def advance(self, step: int, steps_per_second: float) -> None:
         """Show that each run of the group has done `step` steps."""
-        completed = self._before + self._runs * step
-        self._bar.update(self._task, completed=completed, rate=f"{steps_per_second:,.0f}/s  ")
+        completed = self._before + max(1, self._runs) * step
+        self._bar.update(self._task, completed=completed, rate=f"{steps_per_second:,.0f} steps/s")
 
     def evaluated(self, records: Sequence[Record]) -> None:
         """Show an evaluation of each run of the group."""
-        if self._group:
-            self._evaluated_group(records)
-        else:
-            self._evaluated_run(records[0])
-
-    def _evaluated_group(self, records: Sequence[Record]) -> None:
-        words = ""
-        for name in ("validation", "test", "train"):
-            known = [r[f"{name}_accuracy"] for r in records if _has(r, name)]
-            if known:
-                words = f"{name} accuracy {min(known):.4f} to {max(known):.4f}"
-                break
-        diverged = sum(not any(_has(r, name) for name in SETS) for r in records if r["step"])
-        if diverged:
-            words += f"  {diverged} diverged"
-        if self._console.is_terminal:
-            self._bar.update(self._task, metrics=words.strip())
-        elif records:
-            step = f"step {records[0]['step']:>{len(str(self._steps))}}/{self._steps}"
-            parts = [self._group, f"{step} of {self._runs} run{'s' * (self._runs > 1)}", words]
-            line = "  ".join([*(p.strip() for p in parts), f"{records[0]['seconds']:.1f} s"])
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    def _evaluated_run(self, record: Record) -> None:
-        splits = [split for split in SETS if _has(record, split)]
-        if self._console.is_terminal:
-            metrics = ", ".join(
-                f"{split} {record[f'{split}_loss']:.3f} {record[f'{split}_accuracy']:.1%}"
-                for split in splits
-            )
-            self._bar.update(self._task, metrics=metrics)
+        if not records:
             return
-        parts = [f"step {record['step']:>{len(str(self._steps))}}/{self._steps}"]
-        for split in splits:
-            loss, accuracy = record[f"{split}_loss"], record[f"{split}_accuracy"]
-            parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.4f}")
-        line = "  ".join([*parts, f"{record['seconds']:.1f} s"])
+        step, seconds = records[0]["step"], f"{records[0]['seconds']:.1f} s"
+        if self._group:
+            # Before the first step there may be nothing to evaluate on.
+            self._diverged |= {
+                r["run"] for r in records if step and not any(_has(r, name) for name in SETS)
+            }
+            metrics, where = [_ranges(records)], self._where(step)
+        else:
+            metrics, where = _metrics(records[0]), ""
+        if self._console.is_terminal:
+            self._bar.below = "\n".join(filter(None, [where, *metrics]))
+            return
+        parts = [f"step {step:>{len(str(self._steps))}}/{self._steps}", *metrics]
+        if self._group:
+            parts[0] = f"{self._group}  {parts[0]} of {self._runs} run{'s' * (self._runs > 1)}"
+            parts += [f"{len(self._diverged)} diverged"] * bool(self._diverged)
+        line = "  ".join([*filter(None, parts), seconds])
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _where(self, step: int) -> str:
+        """Where the runs of a sweep are."""
+        counts = {
+            f"in training ({self._group}, step {step}/{self._steps})": self._runs,
+            "done": self._done,
+            "waiting": self._all_runs - self._done - self._runs,
+            "diverged": len(self._diverged),
+        }
+        return "runs: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _metrics(record: Record) -> list[str]:
+    """Loss and accuracy of each set that a run was evaluated on."""
+    return [
+        f"{name} loss {record[f'{name}_loss']:.4f} accuracy {record[f'{name}_accuracy']:.4f}"
+        for name in SETS
+        if _has(record, name)
+    ]
+
+
+def _ranges(records: Sequence[Record]) -> str:
+    """Loss and accuracy from the lowest run to the highest, on the set that tells the most."""
+    for name in ("validation", "test", "train"):
+        seen = [record for record in records if _has(record, name)]
+        if seen:
+            loss, accuracy = ([r[f"{name}_{kind}"] for r in seen] for kind in ("loss", "accuracy"))
+            return (
+                f"{name} loss {min(loss):.4g} to {max(loss):.4g} "
+                f"accuracy {min(accuracy):.4f} to {max(accuracy):.4f}"
+            )
+    return ""
 
 
 def _has(record: Record, name: str) -> bool:
     return record.get(f"{name}_loss") is not None
 
 
-def table(summary: dict[str, Any]) -> Table:
+def table(summary: dict[str, Any], caution: str = "") -> Table:
     """Return the results of a run or a sweep as a table, two lines or more per configuration.
 
     Args:
-        summary: what summary.json holds.
+        summary: what summary.json holds; a row may also name its "run_directory" and say at which
+            step it is "unfinished".
+        caution: why no configuration is marked as the best.
 
     Returns:
-        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches
-        and the test set; mean and standard deviation where there are several seeds. Where there
-        are several configurations, the flags that tell them apart; the first is marked as the best.
+        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches and
+        the other sets; mean and standard deviation where there are several seeds or folds. Where
+        there are several configurations, what tells them apart; the first is marked as the best.
     """
     dataset, rows = summary["dataset"], summary["rows"]
-    several = len(rows) > 1
+    several = len(rows) > 1 or "run_directory" in rows[0]
     title = Text(f"{dataset['name']}: {dataset['description']}")  # Not markup.
     result = Table(title=title, title_justify="left", padding=(0, 0 if several else 1))
     headings = ["loss (nats)", "best loss", "accuracy", "best accuracy"]
-    names = _varying(rows)
+    names, judging = varying(rows), judge(*rows)
     if several:
         result.add_column("configuration", overflow="fold")
+        repeated = any(len(row["seeds"]) > 1 for row in rows)
+        spread_over = "seeds and folds" if any(row["folds"] for row in rows) else "seeds"
         result.caption = Text(
-            f"* the best: highest mean final {judge(rows[0])} accuracy, which sorts the table"
-            + ("; ± standard deviation over seeds" if len(rows[0]["seeds"]) > 1 else "")
-            + (" and folds" if rows[0]["folds"] else "")
+            (caution or f"* the best: highest mean final {judging} accuracy, which sorts the table")
+            + (f"; ± standard deviation over {spread_over}" if repeated else "")
         )
     result.add_column("")
     for heading in headings:
@@ -141,12 +169,13 @@ def table(summary: dict[str, Any]) -> Table:
             cells = (loss["final"], loss["best"], accuracy["final"], accuracy["best"])
             lines.append([split, *map(_number, cells)])
         if several:
-            best = number == 0 and row[f"{judge(row)}_accuracy"]["final"]["mean"] is not None
-            parts = [*_flags(row, names), *_ended(row)]
+            mean = row[f"{judging}_accuracy"]["final"]["mean"]
+            best = number == 0 and mean is not None and not caution
+            parts = label(row, names)
             parts[0] = ("* " if best else "  ") + parts[0]
-            label = Text("\n  ".join(parts), style="bold" if best else "")
+            configuration = Text("\n  ".join(parts), style="bold" if best else "")
             columns = zip(*lines, strict=True)
-            result.add_row(label, *("\n".join(column) for column in columns))
+            result.add_row(configuration, *("\n".join(column) for column in columns))
         else:
             for line in lines:
                 result.add_row(*line)
@@ -166,14 +195,24 @@ def _number(of: dict[str, Any]) -> str:
     return f"{of['mean']:{form}}{deviation}"
 
 
-def _varying(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The flags in which configurations differ."""
-    return [name for name in rows[0]["config"] if len({row["config"][name] for row in rows}) > 1]
+def varying(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the flags in which configurations differ; one that some lack is None in those."""
+    names = dict.fromkeys(name for row in rows for name in row["config"])
+    return [name for name in names if len({row["config"].get(name) for row in rows}) > 1]
+
+
+def label(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Return what to call a configuration, part by part, by the flags in which it differs."""
+    parts = [row["run_directory"]] if "run_directory" in row else []
+    parts += [*_flags(row, names), *_ended(row)]
+    if row.get("unfinished") is not None:
+        parts.append(f"unfinished, at step {row['unfinished']}")
+    return parts or ["all runs"]
 
 
 def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Those flags of a configuration that have an effect in it."""
-    values = {name: row["config"][name] for name in names}
+    values = {name: row["config"].get(name) for name in names}
     return [
         f"{name.replace('_', '-')} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in values.items()
@@ -197,117 +236,3 @@ def _ended(row: dict[str, Any]) -> list[str]:
         elif steps:
             found.append(f"{len(steps)} of {len(runs)} {words} at step {', '.join(steps)}")
     return found
-
-
-def curves(records: Sequence[Record], path: Path, title: str, note: str) -> None:
-    """Draw loss and accuracy against the step, and write the figure to `path`.
-
-    Args:
-        records: the evaluations.
-        path: a file; its suffix is the format.
-        title: what ran.
-        note: where the data come from.
-    """
-    # Without pyplot, which would look for a window.
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel("\n".join(textwrap.wrap(note, 150)), fontsize="x-small")
-    panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
-    for axes, (metric, label) in zip(figure.subplots(1, 2), panels, strict=True):
-        for name, label_of_set, style in _SETS_DRAWN:
-            steps, values = _points(records, f"{name}_{metric}")
-            if values:  # A single point is the test set's at the end.
-                marker = "o" if len(values) == 1 else ""
-                axes.plot(steps, values, label=label_of_set, marker=marker, **style)
-        axes.set(xlabel="step", ylabel=label, title=metric)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=150)
-
-
-_SETS_DRAWN: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("train", "train batches", {"linestyle": "--", "color": "0.55"}),
-    ("validation", "validation set", {"linestyle": "-", "color": "0.35"}),
-    ("test", "test set", {"linestyle": "-", "color": "black"}),
-)
-
-
-def _points(records: Iterable[Record], metric: str) -> tuple[list[int], list[float]]:
-    seen = [record for record in records if record.get(metric) is not None]
-    return [record["step"] for record in seen], [record[metric] for record in seen]
-
-
-# Lines told apart without colour: shade, dashes and marker.
-_STYLES = [
-    {"color": shade, "linestyle": dashes, "marker": marker}
-    for (shade, dashes), marker in zip(
-        [(shade, dashes) for dashes in ("-", "--") for shade in ("0.0", "0.35", "0.55", "0.7")],
-        "os^DvxP*",
-        strict=True,
-    )
-]
-
-
-def bands(
-    results: Sequence[tuple[dict[str, Any], Sequence[Sequence[Record]]]],
-    path: Path,
-    title: str,
-    note: str,
-) -> None:
-    """Draw loss and accuracy of configurations on `judge`, means over seeds with bands of ± std.
-
-    Args:
-        results: per configuration, best first, its row of summary.json and the evaluations of each
-            of its runs; the first eight are drawn.
-        path: a file; its suffix is the format.
-        title: what ran.
-        note: where the data come from.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    shown = results[: len(_STYLES)]
-    names = _varying([row for row, _ in results])
-    name = judge(results[0][0])
-    if len(shown) < len(results):
-        title += f", the best {len(shown)} of {len(results)} configurations"
-    if any(len(runs) > 1 for _, runs in shown):
-        note += " Bands: ± standard deviation over seeds."
-    figure = Figure(figsize=(9, 4.6 + 0.22 * len(shown)), layout="constrained")
-    figure.suptitle(title)
-    panels = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
-    axes_of_metric = figure.subplots(1, 2)
-    for axes, (metric, label) in zip(axes_of_metric, panels, strict=True):
-        for (row, runs), style in zip(shown, _STYLES, strict=False):
-            by_step: dict[int, list[float]] = {}
-            for records in runs:
-                for step, value in zip(*_points(records, f"{name}_{metric}"), strict=True):
-                    by_step.setdefault(step, []).append(value)
-            spreads = [spread(values) for values in by_step.values()]
-            mean, std = ([s[part] for s in spreads] for part in ("mean", "std"))
-            words = ", ".join([*_flags(row, names), *_ended(row)]) or "all seeds"
-            every = max(1, len(by_step) // 8)
-            axes.plot(list(by_step), mean, label=words, markevery=every, markersize=4, **style)
-            if len(runs) > 1:
-                low, high = ([m + k * s for m, s in zip(mean, std, strict=True)] for k in (-1, 1))
-                axes.fill_between(
-                    list(by_step), low, high, color=style["color"], alpha=0.15, linewidth=0
-                )
-        axes.set(xlabel="step", ylabel=label, title=f"{name} {metric}")
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axes.grid(alpha=0.3)
-    handles, words = axes_of_metric[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        words,
-        loc="outside lower center",
-        ncols=1 + (len(shown) > 4),
-        fontsize="small",
-        title="\n".join(textwrap.wrap(note, 150)),
-        title_fontsize="x-small",
-    )
-    figure.savefig(path, dpi=150)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from train import data, report, resume, store
+from train import data, figures, report, resume, store
 from train.allowed import ConfigError, augmentations
 from train.checkpoint import StructureError
 from train.config import R, Run, flags, replaced
@@ -45,9 +45,9 @@ def command(
         description: what the help says that it does.
 
     Returns:
-        The exit status: 0; 1 after a loss that is not finite, or a file that cannot be written; 2
-        after wrong flags or missing data; 130 after Ctrl-C, 143 after SIGTERM. Each but 0 comes
-        with one line on stderr.
+        The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
+        be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
+        after SIGTERM. Each but 0 comes with one line on stderr.
     """
     with Signals() as signals:
         try:
@@ -56,7 +56,7 @@ def command(
             return 0
         except (ConfigError, data.DataError, store.StoreError, StructureError) as error:
             message, status = f"error: {error}", 2
-        except (FloatingPointError, OSError) as error:
+        except (FloatingPointError, MemoryError, OSError) as error:
             message, status = "; ".join([f"error: {error}", *notes(error)]), 1
         except Stopped as stopped:
             message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
@@ -78,31 +78,41 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         resume.check_data(sweep.directory, f"train.{name}", dataset)
     parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
 
-    import jax  # From here on everything is in order.
-
-    from jaxnets import layers
-    from train import examples, hyper, program
+    from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
+    from train import backend, examples, hyper, program
+    from train.device import devices, explained
     from train.trainer import Trainer
 
+    backend.set_up()
     classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
-    device = jax.devices()[0]
+    device = devices()[0]
     if sweep.shard == "batch":
-        check_batches(runs, len(jax.devices()))
+        check_batches(runs, len(devices()))
     on_device = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
     if len(parts) == 1:
         net = network(first, hyper.hyperparameters(flags(first)), classes)
         print(f"{layers.summary(net, image_shape)}\n")
-    with _directory(sweep, f"{dataset.name}-{name}") as directory, _resumable(directory, name):
+    with (
+        explained(),
+        _directory(sweep, f"{dataset.name}-{name}") as directory,
+        _resumable(directory, name),
+    ):
         print(f"run directory {directory.path}", flush=True)
         if sweep.directory is None:
             as_given = {"flags": sweep.given, "fingerprint": dataset.fingerprint}
             directory.write_config({"command": f"train.{name}", **configuration(runs), **as_given})
+        if first.output.tensorboard:
+            from train.tensorboard import Events
+
+            events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
+            directory.followers.append(events.append)
         saver = Saver(directory, results)
         first_group = saver.recover(len(parts))
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
-        with report.Progress(total, Console(stderr=True)) as progress:
+        several = sum(len(group.readers) for group in parts)
+        with report.Progress(total, Console(stderr=True), several) as progress:
             for number, group in enumerate(parts, 1):
                 words = f"group {number}/{len(parts)}"
                 if len(runs) > 1:
@@ -142,7 +152,9 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 trainer.forget()  # The next group needs the memory.
         summary = directory.read_summary()
         if summary is None:
-            found = sorted(configurations(results), key=lambda pair: store.rank(pair[0]))
+            found = list(configurations(results))
+            judge = store.judge(*(row for row, _ in found))
+            found.sort(key=lambda pair: store.rank(pair[0], judge))
             seconds_in_steps = sum(times["seconds_in_steps"] for times in saver.times)
             summary = {
                 "versions": store.versions(),
@@ -159,9 +171,9 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                     f": {training.optimizer}, learning rate {training.learning_rate:g}, "
                     f"batch size {training.batch_size}"
                 )
-                report.curves(results[0].records, directory.curves, title, note)
+                figures.curves([results[0].records], directory.curves, title, note)
             else:
-                report.bands(found, directory.curves, title, note)
+                figures.bands(found, directory.curves, title, note)
             directory.write_summary(summary)
         saver.close()
     print()
@@ -255,7 +267,7 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
         found.setdefault(replaced(result.run, {"seed": None, "fold": None}), []).append(result)
     for several in found.values():
         config = flags(several[0].run)
-        config = {k: v for k, v in config.items() if k not in ("seed", "fold", *resume.PLACES)}
+        config = {k: v for k, v in config.items() if k not in store.NOT_OF_CONFIGURATION}
         records = [result.records for result in several]
         folds = [result.run.data.fold or 0 for result in several]
         yield (

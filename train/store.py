@@ -31,6 +31,9 @@ SETS = ("train", "validation", "test")
 # How to tell the best of several evaluations.
 BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
 
+# Flags that tell runs of one configuration apart, or that do not change what a run comes to.
+NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
+
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
 
@@ -63,6 +66,7 @@ class RunDirectory:
     Attributes:
         path: the folder.
         curves: where the figure belongs.
+        followers: are told of each line of metrics.jsonl.
     """
 
     def __init__(self, path: Path):
@@ -73,6 +77,7 @@ class RunDirectory:
         """
         self.path = path
         self.curves = path / "curves.png"
+        self.followers: list[Callable[[Record], None]] = []
         self._metrics = (path / "metrics.jsonl").open("ab", buffering=0)
         try:
             fcntl.flock(self._metrics, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,7 +130,7 @@ class RunDirectory:
         """Write config.json; raise a `StoreError` where another process did meanwhile."""
         if (self.path / "config.json").exists():
             raise StoreError(f"{self.path}: another process trained there meanwhile")
-        _write_json(self.path / "config.json", config)
+        write_json(self.path / "config.json", config)
 
     @property
     def identity(self) -> str:
@@ -143,6 +148,8 @@ class RunDirectory:
             raise OSError(f"{path} cannot be written: {error.strerror}") from error
         self._digest.update(line)
         self._length += len(line)
+        for follow in self.followers:
+            follow(record)
 
     def mark(self) -> dict[str, Any]:
         """Hand metrics.jsonl to the disk, and return how many bytes it has, with their sha256."""
@@ -168,7 +175,7 @@ class RunDirectory:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        _write_json(self.path / "summary.json", summary)
+        write_json(self.path / "summary.json", summary)
 
     def remove_summary(self) -> None:
         """Remove summary.json, if it is there."""
@@ -180,7 +187,7 @@ class RunDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write the whole file or nothing: a reader never sees a part of it."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -256,17 +263,16 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "values": list(values)}
 
 
-def judge(row: dict[str, Any]) -> str:
-    """Return the set by which configurations are told apart: validation where there is one."""
-    return "validation" if "validation_accuracy" in row else "test"
+def judge(*rows: dict[str, Any]) -> str:
+    """Return the set by which configurations are told apart: validation where all have one."""
+    return "validation" if all("validation_accuracy" in row for row in rows) else "test"
 
 
-def rank(row: dict[str, Any]) -> tuple[float, float]:
-    """Return what sorts configurations: by mean final accuracy on `judge`, the best first.
+def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
+    """Return what sorts configurations: by mean final accuracy on a set, the best first.
 
     Where that is the same, by loss; those of which every run diverged come last.
     """
-    name = judge(row)
     accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
     return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
 

@@ -25,6 +25,7 @@ from train.config import Lockstep, R, Run, flags, replaced
 ONE_VALUE = {
     "dataset", "data_dir", "train_examples", "test_examples", "validation", "folds", "fold",
     "eval_every", "test_curve", "gradient_norms", "seed", "gradient", "out", "resume",
+    "tensorboard",
 }  # fmt: skip
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.checkpoint import fitted, on_host
 from train.config import Training
+from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
 from train.program import Program, State, over_runs
@@ -70,6 +71,7 @@ class Trainer:
 
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        choose = lockstep is None
         if lockstep is None:
             platform, runs = jax.devices()[0].platform, len(self._seeds) // devices
             lockstep = choose_lockstep(platform, runs, training.batch_size, self.parameters)
@@ -91,8 +93,16 @@ class Trainer:
         self._sets = sets if whole is None else jax.device_put(sets, whole)
         self._split = own if mesh is None or shard == "runs" else _along(mesh, None, None, "batch")
 
-        def compiled(function: Callable[..., Any], **options: Any) -> Any:
-            return jax.jit(over_runs(function, lockstep, runs_mesh), out_shardings=own, **options)
+        def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
+            def make(lockstep: int) -> Any:
+                return jax.jit(
+                    over_runs(function, lockstep, runs_mesh),
+                    out_shardings=own,
+                    compiler_options=_options(runs_mesh),
+                    **options,
+                )
+
+            return Fitting(make, lockstep, choose)
 
         self._own = own
         self._train_segment = compiled(train_segment, donate_argnums=0)
@@ -163,7 +173,7 @@ class Trainer:
                 )
                 arguments = (self.state, self._hypers, indices, self._sets.train)
                 if length not in compiled:
-                    compiled[length] = self._train_segment.lower(*arguments).compile()
+                    compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
                 loss, correct = (np.asarray(part)[: self.runs] for part in trace)
@@ -318,6 +328,15 @@ def _mesh(shard: str, runs: int) -> Mesh | None:
     if len(devices) == 1:
         return None
     return jax.make_mesh((len(devices),), (shard,), (AxisType.Auto,), devices=devices)
+
+
+def _options(runs_mesh: Mesh | None) -> dict[str, Any] | None:
+    """How to compile what each device computes for itself."""
+    if runs_mesh is None or runs_mesh.devices.flat[0].platform != "cpu":
+        return None
+    # The devices of a CPU share its cores. Where each is busy with runs of its own, a loop that is
+    # divided over the cores only moves the weights from one cache to another.
+    return {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 
 
 def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxnets import ops
+from jaxnets import gradcheck, ops
 from tests.support import (
     Reference,
     assert_close,
@@ -69,14 +69,24 @@ def test_no_features_give_the_bias():
     assert (dx.shape, dweight.shape, dbias.tolist()) == ((2, 0), (0, 3), [2, 2, 2])
 
 
+def test_rows_a_multiple_of_2_kb_apart(rng):
+    """Whose gradient goes another way."""
+    arguments = normal_like(rng, (jnp.ones((3, 512)), jnp.ones((512, 2)), jnp.ones(2)))
+    lowered = jax.jit(jax.grad(lambda *a: ops.linear(*a).sum(), 1)).lower(*arguments)
+    assert "optimization_barrier" in lowered.as_text()
+    report = gradcheck(ops.linear, *arguments)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("features", [6, 256])
 @pytest.mark.parametrize("weight_spec", [(None, "model"), ("model", None), (None, None)])
-def test_sharded_weight(weight_spec, rng, x64):
+def test_sharded_weight(weight_spec, features, rng, x64):
     """A gradient lies where its input lies, whatever axes the products contract."""
     mesh = jax.make_mesh((2, 2), ("batch", "model"), axis_types=(AxisType.Explicit,) * 2)
     in_axis, out_axis = weight_spec
     # A product contracted over sharded features has no one sharding: these lie whole.
     gather = PartitionSpec(None, None) if in_axis else PartitionSpec(*weight_spec)
-    arguments = normal_like(rng, (jnp.ones((4, 6)), jnp.ones((6, 2)), jnp.ones(2)))
+    arguments = normal_like(rng, (jnp.ones((4, features)), jnp.ones((features, 2)), jnp.ones(2)))
     dy = normal_like(rng, jnp.ones((4, 2)))
 
     def function(x, weight, bias):
@@ -92,7 +102,7 @@ def test_sharded_weight(weight_spec, rng, x64):
         y, got = gradient(function, placed, put(dy, "batch", out_axis))
     for dx, x in zip(got, placed, strict=True):
         assert dx.sharding.is_equivalent_to(x.sharding, x.ndim)
-    assert_trees_close((y, got), expected, 6, terms=1.0)
+    assert_trees_close((y, got), expected, features, terms=1.0)
 
 
 def test_residuals_are_the_factors():

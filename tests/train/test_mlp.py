@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import program, report, trainer
+from train import figures, program, trainer
 from train.config import MlpRun, flags
 from train.data import load
 from train.hyper import Hyper, hyperparameters
@@ -38,7 +38,7 @@ def started(folder, *arguments):
 def here(tmp_path, monkeypatch):
     """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "curves", lambda *arguments: None)
+    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
     with jax.numpy_dtype_promotion("standard"):
         yield tmp_path
 

@@ -222,7 +222,7 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     evaluate_all = jax.vmap(functions.evaluate, in_axes=(0, 0, None))
     losses, corrects = jax.jit(evaluate_all)(states, hypers, test_data)
 
-    initialise, train_one, evaluate, _ = map(jax.jit, functions)
+    initialise, train_one, _, evaluate, _ = map(jax.jit, functions)
     for i, (seed, hyper) in enumerate(singles):
         start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from train import report, store
+from train import figures, report, store
 from train.report import Progress
 
 NOTE = "CIFAR-10, from a JPEG-compressed copy [same labels]: pixels differ by about 30 dB."
@@ -57,27 +57,25 @@ def test_the_table_shows_the_deviation_over_seeds():
 
 
 def test_the_figure_shows_both_metrics_of_both_sets(tmp_path, monkeypatch):
-    figures = []
+    drawn = []
     save = matplotlib.figure.Figure.savefig
 
     def savefig(figure, *args, **kwargs):
-        figures.append(figure)
+        drawn.append(figure)
         save(figure, *args, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
-    report.curves(RECORDS, tmp_path / "curves.png", "mlp on cifar10", NOTE)
-    (figure,) = figures
+    figures.curves([RECORDS], tmp_path / "curves.png", "mlp on cifar10", NOTE)
+    (figure,) = drawn
     loss, accuracy = figure.axes
     assert figure.get_suptitle() == "mlp on cifar10"
-    assert "JPEG-compressed copy" in figure.get_supxlabel()
+    (legend,) = figure.legends
+    assert "JPEG-compressed copy" in legend.get_title().get_text()
+    assert [text.get_text() for text in legend.get_texts()] == ["train batches", "test set"]
     assert "nats" in loss.get_ylabel()
     assert "accuracy" in accuracy.get_ylabel()
     for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
         assert axes.get_xlabel() == "step"
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-            "train batches",
-            "test set",
-        ]
         train, test = axes.get_lines()
         np.testing.assert_array_equal(test.get_xdata(), [0, 100, 200])
         np.testing.assert_array_equal(train.get_xdata(), [100, 200])
@@ -113,12 +111,51 @@ def test_on_a_terminal_a_bar_moves():
         for r in RECORDS:
             progress.advance(r["step"], 1234.5)
             progress.evaluated([r])
-    last = [line for line in file.getvalue().replace("\x1b", "\n").splitlines() if "step" in line][
-        -1
+    shown = [line for line in file.getvalue().replace("\x1b", "\n").splitlines() if line[2:]]
+    last = [line for line in shown if "200/200" in line][-1]
+    assert "1,234 steps/s" in last
+    assert [line for line in shown if "loss" in line][-2:] == [
+        "train loss 0.6000 accuracy 0.7000",
+        "test loss 1.2000 accuracy 0.6500",
     ]
-    assert "200/200" in last
-    assert "1,234/s" in last
-    assert "train 0.600 70.0%, test 1.200 65.0%" in last
+
+
+def test_what_a_figure_says_fits_into_it(tmp_path, monkeypatch):
+    """However long the labels: nothing reaches over the edge, and the panels keep their size."""
+    drawn = []
+    save = matplotlib.figure.Figure.savefig
+
+    def savefig(figure, *args, **kwargs):
+        save(figure, *args, **kwargs)
+        drawn.append(figure)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
+    results = []
+    for i in range(8):
+        row = store.row({"hidden": f"{i}-" + "-".join(["500"] * 50)}, [0], 17, [RECORDS])
+        results.append((row | {"run_directory": "runs/" + "long" * 12}, [RECORDS]))
+    figures.bands(results, tmp_path / "bands.png", "a title of many words " * 9, NOTE * 5)
+    (figure,) = drawn
+    (legend,) = figure.legends
+    for thing in (legend, figure._suptitle):
+        box = thing.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+    for text in legend.get_texts():
+        assert text.get_text().replace("\n", "").count("500") == 50
+    assert all(axes.get_window_extent().height > 300 for axes in figure.axes)
+
+
+def test_one_that_diverges_does_not_flatten_the_others(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda figure, *a, **k: drawn.append(figure)
+    )
+    for loss in (3.0, 3e5):
+        records = [*RECORDS, record(300, loss, 0.1)]
+        figures.curves([records], tmp_path / "curves.png", "mlp", NOTE)
+    assert [figure.axes[0].get_yscale() for figure in drawn] == ["linear", "log"]
+    assert [figure.axes[1].get_yscale() for figure in drawn] == ["linear", "linear"]
 
 
 def test_a_huge_loss_leaves_the_table_readable():

@@ -80,10 +80,8 @@ def test_a_batch_over_devices_is_that_of_one_device(monkeypatch):
     assert set(devices_of(subject.state)) == {4}
     indices = jax.device_put(np.zeros((2, 5, 16), np.int32), subject._split)
     assert indices.sharding.shard_shape(indices.shape) == (2, 5, 4)
-    lowered = subject._train_segment.lower(
-        subject.state, subject._hypers, indices, subject._sets.train
-    )
-    text = lowered.compile().as_text()
+    arguments = (subject.state, subject._hypers, indices, subject._sets.train)
+    text = subject._train_segment.compile(*arguments).as_text()
     assert "all-reduce" in text
     # No device computes the hidden layer of the whole batch, of the two runs in lockstep.
     assert "f32[2,4,8]" in text

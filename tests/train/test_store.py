@@ -130,5 +130,5 @@ def test_configurations_rank_by_final_accuracy_then_loss_and_diverged_ones_last(
     finals = {"a": (0.5, 0.9), "b": (0.1, 0.7), "c": (0.4, 0.9)}
     rows = [store.row({"name": n}, [0], 17, [[record(9, *v)]]) for n, v in finals.items()]
     rows.insert(0, store.row({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
-    ranked = sorted(rows, key=store.rank)
+    ranked = sorted(rows, key=lambda row: store.rank(row, "test"))
     assert [row["config"]["name"] for row in ranked] == ["c", "a", "b", "d"]

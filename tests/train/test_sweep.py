@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import program, report, store
+from train import figures, program, report, store
 from train.allowed import ConfigError
 from train.config import MlpRun, flags
 from train.mlp import main
@@ -26,8 +26,8 @@ def values_of(runs, *names):
 def here(tmp_path, monkeypatch):
     """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "curves", lambda *arguments: None)
-    monkeypatch.setattr(report, "bands", lambda *arguments: None)
+    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
+    monkeypatch.setattr(figures, "bands", lambda *arguments: None)
     with jax.numpy_dtype_promotion("standard"):
         yield tmp_path
 
@@ -210,7 +210,7 @@ def alone(tmp_path_factory):
     """The evaluations of some runs of the sweep, each trained alone, by index."""
     found, folder = {}, tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(report, "curves", lambda *arguments: None)
+        patch.setattr(figures, "curves", lambda *arguments: None)
         for index in (3, 6, 13):  # Of both seeds beyond the first epoch, whose order is the same.
             run = runs_of(*SWEEP)[index]
             hidden, dropout = run.network.hidden, str(run.network.dropout)
@@ -242,7 +242,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
-    assert rows == sorted(rows, key=store.rank)
+    assert rows == sorted(rows, key=lambda row: store.rank(row, store.judge(row)))
     for row in rows:
         assert row["seeds"] == [0, 1]
         indices = [
@@ -389,15 +389,15 @@ def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
 def test_the_figure_shows_the_best_eight(tmp_path, monkeypatch, count):
     import matplotlib.figure
 
-    figures = []
+    drawn = []
     save = matplotlib.figure.Figure.savefig
     monkeypatch.setattr(
         matplotlib.figure.Figure,
         "savefig",
-        lambda figure, *a, **k: figures.append(figure) or save(figure, *a, **k),
+        lambda figure, *a, **k: drawn.append(figure) or save(figure, *a, **k),
     )
-    report.bands(results(count), tmp_path / "curves.png", "mlp", "note.")
-    (figure,) = figures
+    figures.bands(results(count), tmp_path / "curves.png", "mlp", "note.")
+    (figure,) = drawn
     shown = min(count, 8)
     assert ("best 8 of 10" in figure.get_suptitle()) == (count == 10)
     assert figure.legends[0].get_title().get_text() == (
@@ -419,11 +419,32 @@ def test_progress_says_which_group_runs(capsys):
     with report.Progress(30, console) as progress:
         progress.begin("group 1/2", 2, 10)
         progress.advance(10, 5.0)
-        diverged = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS)}
-        progress.evaluated([record(10, 1.0, 0.5), diverged])
+        diverged = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS), "run": 1}
+        progress.evaluated([{**record(10, 1.0, 0.5), "run": 0}, diverged])
         progress.begin("group 2/2", 1, 10)
         progress.advance(10, 5.0)
         assert progress._bar.tasks[0].completed == 30
     assert console.export_text().splitlines() == [
-        "group 1/2  step 10/10 of 2 runs  validation accuracy 0.5000 to 0.5000  1 diverged  1.0 s"
+        "group 1/2  step 10/10 of 2 runs  validation loss 1 to 1 accuracy 0.5000 to 0.5000  "
+        "1 diverged  1.0 s"
     ]
+
+
+def test_on_a_terminal_progress_says_where_the_runs_are():
+    console = Console(width=80, record=True, force_terminal=True)
+    with report.Progress(90, console, 9) as progress:
+        progress.begin("group 1/3", 2, 10)
+        progress.advance(10, 5.0)
+        bad = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS), "run": 1}
+        progress.evaluated([{**record(10, 1.0, 0.5), "run": 0}, bad])
+        progress.begin("group 2/3", 3, 10)
+        progress.advance(4, 5678.0)
+        several = [{**record(4, 1.0 + run, 0.5 + run / 10), "run": run} for run in (2, 3, 4)]
+        progress.evaluated(several)
+    lines = console.export_text().splitlines()
+    bar, where, metrics = lines[-3:]
+    assert max(map(len, lines)) <= 80
+    assert bar.startswith("32/90 steps ")
+    assert bar.endswith("5,678 steps/s")
+    assert where == ("runs: 3 in training (group 2/3, step 4/10), 2 done, 4 waiting, 1 diverged")
+    assert metrics == "validation loss 3 to 5 accuracy 0.7000 to 0.9000"

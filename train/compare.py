@@ -1,0 +1,134 @@
+"""Compare run directories: one table and one figure of all their configurations.
+
+python -m train.compare runs/a runs/b
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from train import figures, report, results, store
+from train.results import Results
+from train.store import StoreError
+
+_Directories = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]],
+    tyro.conf.arg(metavar="RUN_DIR", help="The run directories."),
+]
+_Out = Annotated[
+    Path,
+    tyro.conf.arg(
+        metavar="FILE",
+        help="The figure: png, pdf or svg. The numbers go to a .json file beside it. Both replace "
+        "those of an earlier comparison, and nothing else.",
+    ),
+]
+
+_FORMATS = (".png", ".pdf", ".svg")
+
+
+def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tuple[Any, Path]:
+    return directories, out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit status: 0; 1 where a file cannot be written; 2 after wrong arguments; 130 after
+        Ctrl-C. Each but 0 comes with one line on stderr.
+    """
+    try:
+        directories, out = tyro.cli(
+            _arguments,
+            args=arguments,
+            prog="python -m train.compare",
+            description="Compare run directories: one table and one figure.",
+        )
+        _compare(directories, out)
+        return 0
+    except StoreError as error:
+        message, status = f"error: {error}", 2
+    except OSError as error:
+        message, status = f"error: {error}", 1
+    except KeyboardInterrupt:
+        message, status = "interrupted", 130
+    print(message, file=sys.stderr)
+    return status
+
+
+def _compare(directories: Sequence[Path], out: Path) -> None:
+    if not directories:
+        raise StoreError("RUN_DIR: needs at least one run directory")
+    _check_out(out)
+    found = [pair for path in directories for pair in _configurations(results.read(path))]
+    rows = [row for row, _ in found]
+    judge = store.judge(*rows)
+    found.sort(key=lambda pair: store.rank(pair[0], judge))
+    rows = [row for row, _ in found]
+
+    datasets = [row["dataset"] for row in rows]
+    names = list(dict.fromkeys(dataset["name"] for dataset in datasets))
+    fingerprints = {dataset["fingerprint"] for dataset in datasets}
+    caution = ""
+    if len(names) > 1 or len(fingerprints) > 1:
+        caution = "the data sets differ: these accuracies do not compare, and none is the best"
+    descriptions = dict.fromkeys(dataset["description"] for dataset in datasets)
+    dataset = {"name": ", ".join(names), "description": " ".join(filter(None, descriptions))}
+
+    title = f"{len(directories)} run directories on {dataset['name']}"
+    note = dataset["description"] + (f" Beware: {caution}." if caution else "")
+    figures.bands(found, out, title, note)
+    compared = {
+        "compared": [str(path) for path in directories],
+        "ranked_by": f"{judge}_accuracy",
+        "same_data": not caution,
+        "rows": rows,
+    }
+    store.write_json(out.with_suffix(".json"), compared)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+    console.print(report.table({"dataset": dataset, "rows": rows}, caution))
+    print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
+
+
+def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[store.Record]]]]:
+    """The configurations of a run directory, whose rows name it, its command and its data."""
+    # A run that did not finish has not described its data yet.
+    data = {"name": run.runs[0]["dataset"], "description": "", "fingerprint": run.fingerprint}
+    beside = {
+        "run_directory": str(run.path),
+        "dataset": run.summary["dataset"] if run.summary else data,
+    }
+    return [
+        ({**row, "config": {"command": run.command, **row["config"]}, **beside}, records)
+        for row, records in results.configurations(run)
+    ]
+
+
+def _check_out(out: Path) -> None:
+    """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
+    numbers = out.with_suffix(".json")
+    if out.suffix not in _FORMATS:
+        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
+    if not out.parent.is_dir():
+        raise StoreError(f"--out {out}: {out.parent} is not a folder")
+    try:
+        ours = "compared" in json.loads(numbers.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    for path in (out, numbers):
+        if path.exists() and not ours:
+            raise StoreError(
+                f"--out {out}: {path} is there and no earlier comparison; name another file"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
