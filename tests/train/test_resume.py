@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import checkpoint, data, report, resume, saver, trainer
+from train import checkpoint, data, figures, report, resume, saver, trainer
 from train.config import MlpRun
 from train.mlp import main
 from train.store import RunDirectory
@@ -61,8 +61,8 @@ def cache(tmp_path_factory):
 def surroundings(cache):
     """What the commands need of JAX's defaults; short segments, and no time spent on figures."""
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(report, "curves", lambda *arguments: None)
-        patch.setattr(report, "bands", lambda *arguments: None)
+        patch.setattr(figures, "curves", lambda *arguments: None)
+        patch.setattr(figures, "bands", lambda *arguments: None)
         patch.setattr(trainer, "LONGEST_SEGMENT", 10)
         yield
 
