@@ -35,8 +35,9 @@ SWEEP = [
 ]
 
 
-# Each program is compiled once, however often the command begins anew.
+# Each program is compiled once, however often the command begins anew, in this process and others.
 CACHE = {
+    "jax_enable_compilation_cache": True,
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
