@@ -35,6 +35,22 @@ def normal(std: float) -> Initializer:
     return initializer
 
 
+def named(name: str, std: float | None = None) -> Initializer:
+    """Return an initialiser by its name: "he", "glorot", "pytorch", or "normal" with its `std`.
+
+    Raises:
+        ValueError: the name is unknown, or there is no `std` where one is needed.
+    """
+    known = {"he": he, "glorot": glorot, "pytorch": pytorch}
+    if name == "normal" and std is not None:
+        return normal(std)
+    if name not in known:
+        raise ValueError(
+            f"initializer must be one of {[*known, 'normal']}, normal with a std; got {name!r}"
+        )
+    return known[name]
+
+
 def he(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """Weight from N(0, 2 / fan_in), which keeps the variance through relu; bias zero.
 

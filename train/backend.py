@@ -20,13 +20,13 @@ def set_up() -> None:
     # cores, but a small network gains nothing by it: twenty of 64-100-10 took 55 us per step and
     # run with batch 200 on two cores together, and 30 us with ten on each.
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if jax.config.jax_num_cpu_devices < 1 and not forced:  # type: ignore[attr-defined]
+    if jax.config.values["jax_num_cpu_devices"] < 1 and not forced:
         with contextlib.suppress(RuntimeError):  # JAX is running already: a caller's notebook.
             jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_DEVICES))
 
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         # Without a folder that can be written, or a home, all is as well, only slower.
         with contextlib.suppress(OSError, RuntimeError):
             folder = cache_folder() / "compiled"

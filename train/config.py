@@ -61,6 +61,32 @@ class Mlp(Network):
 
 
 @dataclass(frozen=True)
+class Convnet(Network):
+    """Convolutional network.
+
+    Attributes:
+        architecture: small, 32 and 64 features, each 3x3 convolution with batch norm, activation
+            and max pool; convnet, eight convolutions of 64 to 512 features in five such stages;
+            preact, nine residual convolutions of 64 to 512 features, each after batch norm and
+            activation.
+        activation: Activation function (gelu exact).
+        initializer: Initial weights of a convolution or linear map that sums n inputs and reaches
+            m outputs: he N(0, 2/n); glorot U(-a, a) with a^2 = 6/(n + m); pytorch U(-a, a) with
+            a^2 = 1/n, biases too; normal N(0, s^2) with s = --initial-std. Biases are 0 otherwise.
+        initial_std: Standard deviation of --initializer normal.
+        negative_slope: Slope of --activation leaky_relu left of 0.
+        alpha: Minus what --activation elu approaches far left of 0.
+    """
+
+    architecture: Literal["small", "convnet", "preact"] = "small"
+    activation: Activation = "relu"
+    initializer: Literal["he", "glorot", "pytorch", "normal"] = "he"
+    initial_std: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.0001")] = None
+    negative_slope: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.01")] = None
+    alpha: Annotated[float | None, _given("FLOAT [FLOAT ...]", "1")] = None
+
+
+@dataclass(frozen=True)
 class Data:
     """The images.
 
@@ -217,6 +243,13 @@ class MlpRun(Run):
     """A run of `python -m train.mlp`."""
 
     network: Mlp = Mlp()
+
+
+@dataclass(frozen=True)
+class ConvnetRun(Run):
+    """A run of `python -m train.convnet`."""
+
+    network: Convnet = Convnet()
 
 
 R = TypeVar("R", bound=Run)

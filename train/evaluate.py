@@ -20,8 +20,8 @@ from train.allowed import ConfigError
 from train.checkpoint import CheckpointError
 from train.data import Dataset
 from train.images import ImageError, read_images
+from train.plan import load
 from train.results import Results
-from train.run import load
 from train.store import StoreError
 
 if TYPE_CHECKING:

@@ -22,18 +22,12 @@ def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
     from jaxnets import initializers, nets  # Slow, and not needed to refuse a flag.
 
     mlp = run.network
-    drawn = {
-        "he": initializers.he,
-        "glorot": initializers.glorot,
-        "pytorch": initializers.pytorch,
-        "normal": initializers.normal(mlp.initial_std or 0.0),  # None with the others.
-    }
     return nets.mlp(
         [*hidden_widths(mlp.hidden), classes],
         activation=mlp.activation,
         norm=None if mlp.norm == "none" else mlp.norm,
         dropout=0.0 if hyper.dropout is None else hyper.dropout,
-        initializer=drawn[mlp.initializer],
+        initializer=initializers.named(mlp.initializer, mlp.initial_std),
         negative_slope=0.01 if hyper.negative_slope is None else hyper.negative_slope,
         alpha=1.0 if hyper.alpha is None else hyper.alpha,
     )

@@ -10,11 +10,12 @@ import functools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from train import data, figures, report, resume, store
+from train import data, figures, plan, report, resume, store
 from train.allowed import ConfigError, augmentations
 from train.checkpoint import StructureError
 from train.config import R, Run, flags, replaced
@@ -24,8 +25,8 @@ from train.sweep import Group, Sweep, groups, parse, varying
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
+    from train.examples import Sets
     from train.hyper import Hyper
-    from train.optimizers import Schedule
     from train.trainer import Trainer
 
 # The network of a command: `network(run, hyper, classes)`.
@@ -73,27 +74,25 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     runs, first = sweep.runs, sweep.runs[0]
     if sweep.directory is None:
         store.check_out(first.output.out)
-    dataset = load(first)
+    dataset = plan.load(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
-    parts = groups(runs, [number_of_steps(run, dataset) for run in runs])
+    parts = groups(runs, [plan.number_of_steps(run, dataset) for run in runs])
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
-    from train import backend, examples, hyper, program
+    from train import backend, examples, hyper
     from train.device import devices, explained
-    from train.trainer import Trainer
 
     backend.set_up()
-    classes, image_shape = len(dataset.classes), dataset.train_images.shape[1:]
-    device = devices()[0]
     if sweep.shard == "batch":
-        check_batches(runs, len(devices()))
-    on_device = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
+        plan.check_batches(runs, len(devices()))
+    device = devices()[0]
+    sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
     if len(parts) == 1:
-        net = network(first, hyper.hyperparameters(flags(first)), classes)
-        print(f"{layers.summary(net, image_shape)}\n")
+        net = network(first, hyper.hyperparameters(flags(first)), len(dataset.classes))
+        print(f"{layers.summary(net, dataset.train_images.shape[1:])}\n")
     with (
         explained(),
         _directory(sweep, f"{dataset.name}-{name}") as directory,
@@ -119,26 +118,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                     progress.begin(words, len(group.readers), group.ends[-1])
                 if number < first_group:
                     continue
-                shape, trained = cast(R, group.shape), list(group.readers)
-                training = shape.training
-                functions = program.make_program(
-                    functools.partial(_network, network, shape, classes),
-                    image_shape,
-                    training.optimizer,
-                    schedule=_schedule(shape, dataset),
-                    changes=augmentations(shape.data.augment) or (),
-                    precision=training.precision,
-                    gradient=training.gradient,
-                )
-                trainer = Trainer(
-                    functions,
-                    [hyper.hyperparameters(flags(run)) for run in trained],
-                    [run.training.seed for run in trained],
-                    training,
-                    on_device(shape.data.preprocessing, held_out(shape, dataset)),
-                    sweep.lockstep,
-                    sweep.shard,
-                )
+                which = group.shape.data.preprocessing, plan.held_out(group.shape, dataset)
+                trainer = _trainer(group, sweep, network, dataset, sets(*which))
                 saver.restore(trainer)
                 with signals.held():
                     for _ in _train(trainer, group, results, directory, progress, saver):
@@ -152,28 +133,15 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 trainer.forget()  # The next group needs the memory.
         summary = directory.read_summary()
         if summary is None:
-            found = list(configurations(results))
-            judge = store.judge(*(row for row, _ in found))
-            found.sort(key=lambda pair: store.rank(pair[0], judge))
-            seconds_in_steps = sum(times["seconds_in_steps"] for times in saver.times)
+            found = _ranked(results)
             summary = {
                 "versions": store.versions(),
                 "device": {"platform": device.platform, "kind": device.device_kind},
                 "dataset": store.describe(dataset),
-                "seconds": sum(times["seconds"] for times in saver.times),
-                "steps_per_second": sum(times["steps"] for times in saver.times) / seconds_in_steps,
+                **saver.time(),
                 "rows": [row for row, _ in found],
             }
-            title, note = f"{name} on {dataset.name}", dataset.description
-            if len(runs) == 1:
-                training = first.training
-                title += (
-                    f": {training.optimizer}, learning rate {training.learning_rate:g}, "
-                    f"batch size {training.batch_size}"
-                )
-                figures.curves([results[0].records], directory.curves, title, note)
-            else:
-                figures.bands(found, directory.curves, title, note)
+            _draw(found, first, name, dataset, directory.curves)
             directory.write_summary(summary)
         saver.close()
     print()
@@ -186,6 +154,57 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         raise FloatingPointError(
             f"all {len(runs)} runs diverged; a smaller --learning-rate may help"
         )
+
+
+def _trainer(
+    group: Group, sweep: Sweep[R], network: Network[R], dataset: data.Dataset, sets: "Sets"
+) -> "Trainer":
+    """What trains the runs of a group."""
+    from train.hyper import hyperparameters
+    from train.program import make_program
+    from train.trainer import Trainer
+
+    shape, trained = cast(R, group.shape), list(group.readers)
+    training, classes = shape.training, len(dataset.classes)
+    program = make_program(
+        lambda hyper: network(shape, hyper, classes),
+        dataset.train_images.shape[1:],
+        training.optimizer,
+        schedule=plan.schedule(shape, dataset),
+        changes=augmentations(shape.data.augment) or (),
+        precision=training.precision,
+        gradient=training.gradient,
+    )
+    hypers = [hyperparameters(flags(run)) for run in trained]
+    seeds = [run.training.seed for run in trained]
+    return Trainer(program, hypers, seeds, training, sets, sweep.lockstep, sweep.shard)
+
+
+def _ranked(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Any]]]:
+    """The configurations, the best first."""
+    found = list(configurations(results))
+    judge = store.judge(*(row for row, _ in found))
+    return sorted(found, key=lambda pair: store.rank(pair[0], judge))
+
+
+def _draw(
+    found: Sequence[tuple[dict[str, Any], list[Any]]],
+    first: Run,
+    name: str,
+    dataset: data.Dataset,
+    path: Path,
+) -> None:
+    """Draw the curves of the only configuration, or compare several."""
+    title, note = f"{name} on {dataset.name}", dataset.description
+    if len(found) > 1:
+        figures.bands(found, path, title, note)
+        return
+    training = first.training
+    title += (
+        f": {training.optimizer}, learning rate {training.learning_rate:g}, "
+        f"batch size {training.batch_size}"
+    )
+    figures.curves(found[0][1], path, title, note)
 
 
 def _directory(sweep: Sweep[R], name: str) -> store.RunDirectory:
@@ -282,82 +301,3 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
             ),
             records,
         )
-
-
-def _network(network: Network[R], run: R, classes: int, hyper: "Hyper") -> "Layer":
-    return network(run, hyper, classes)
-
-
-def load(run: Run) -> data.Dataset:
-    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
-    which, dataset = run.data, data.load(run.data.dataset, run.data.data_dir)
-    for split, wanted, labels in (
-        ("train", which.train_examples, dataset.train_labels),
-        ("test", which.test_examples, dataset.test_labels),
-    ):
-        if wanted is not None and wanted > len(labels):
-            raise ConfigError(
-                f"--{split}-examples {wanted}: must be at most {len(labels)}, the number of "
-                f"{split} examples of {dataset.name}"
-            )
-    return data.first(dataset, which.train_examples, which.test_examples)
-
-
-def held_out(run: Run, dataset: data.Dataset) -> range:
-    """Return the training images that a run validates on."""
-    which = run.data
-    return data.held_out(len(dataset.train_labels), which.validation, which.folds, which.fold)
-
-
-def steps_per_epoch(run: Run, dataset: data.Dataset) -> int:
-    """Return how many batches an epoch has; raise a `ConfigError` where the data allow none."""
-    examples, held = len(dataset.train_labels), len(held_out(run, dataset))
-    if run.data.folds is not None and run.data.folds > examples:
-        raise ConfigError(
-            f"--folds {run.data.folds}: must be at most {examples}, the number of training "
-            f"examples of {dataset.name}"
-        )
-    if held >= examples:
-        raise ConfigError(
-            f"--validation {run.data.validation:g}: must be below {examples}, the number of "
-            f"training examples of {dataset.name}"
-        )
-    if run.training.batch_size > examples - held:
-        words = f", without the {held} to validate on" if held else ""
-        raise ConfigError(
-            f"--batch-size {run.training.batch_size}: must be at most {examples - held}, the "
-            f"number of training examples of {dataset.name}{words}"
-        )
-    return (examples - held) // run.training.batch_size
-
-
-def number_of_steps(run: Run, dataset: data.Dataset) -> int:
-    """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
-    training, per_epoch = run.training, steps_per_epoch(run, dataset)
-    if training.epochs is None:
-        assert training.steps is not None  # One of the two is given in a complete run.
-        return training.steps
-    steps = training.epochs * per_epoch
-    if steps >= 2**31:
-        raise ConfigError(f"--epochs {training.epochs}: must make fewer than 2^31 steps")
-    return steps
-
-
-def check_batches(runs: Sequence[Run], devices: int) -> None:
-    """Raise a `ConfigError` where a batch cannot be divided over the devices."""
-    for size in (run.training.batch_size for run in runs):
-        if size % devices:
-            near = sorted({max(size // devices, 1) * devices, (size // devices + 1) * devices})
-            raise ConfigError(
-                f"--batch-size {size}: must be a multiple of the {devices} devices with "
-                f"--shard batch, such as {' or '.join(map(str, near))}"
-            )
-
-
-def _schedule(run: Run, dataset: data.Dataset) -> "Schedule":
-    from train.optimizers import Schedule
-
-    training = run.training
-    period = steps_per_epoch(run, dataset) * (training.decay_epochs or 1)
-    steps = number_of_steps(run, dataset)
-    return Schedule(training.schedule, period, steps, training.warmup_steps)

@@ -68,6 +68,12 @@ class Saver:
         self._ended: dict[int, Any] = {}  # By run of the sweep: what it had learned at its end.
         self._saved_at = self._took = 0.0
 
+    def time(self) -> dict[str, float]:
+        """Return the seconds that all groups took, and the steps of all runs in a second."""
+        total = {name: sum(times[name] for times in self.times) for name in self.times[0]}
+        per_second = total["steps"] / total["seconds_in_steps"]
+        return {"seconds": total["seconds"], "steps_per_second": per_second}
+
     # --- finding ----------------------------------------------------------------------------------
 
     def recover(self, groups: int) -> int:

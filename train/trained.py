@@ -13,8 +13,8 @@ from train.config import Run, flags
 from train.data import Dataset
 from train.examples import Data, Sets
 from train.hyper import Hyper, hyperparameters
+from train.plan import held_out
 from train.program import Program, State, make_program
-from train.run import held_out
 from train.store import StoreError
 
 

@@ -1,0 +1,45 @@
+"""Train a convolutional network on images.
+
+python -m train.convnet
+python -m train.convnet --dataset cifar10 --architecture preact --learning-rate 1e-4
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from train.config import ConvnetRun
+from train.run import command
+
+if TYPE_CHECKING:
+    from jaxnets.layers import Layer
+    from train.hyper import Hyper
+
+
+def network(run: ConvnetRun, hyper: "Hyper", classes: int) -> "Layer":
+    """Return the network that the flags describe."""
+    from jaxnets import initializers, nets  # Slow, and not needed to refuse a flag.
+
+    convnet = run.network
+    architectures = {
+        "small": nets.small_convnet,
+        "convnet": nets.convnet,
+        "preact": nets.preact_convnet,
+    }
+    return architectures[convnet.architecture](
+        classes=classes,
+        activation=convnet.activation,
+        initializer=initializers.named(convnet.initializer, convnet.initial_std),
+        negative_slope=0.01 if hyper.negative_slope is None else hyper.negative_slope,
+        alpha=1.0 if hyper.alpha is None else hyper.alpha,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    description = "Train a convolutional network on images."
+    return command(ConvnetRun, network, "convnet", arguments, description)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

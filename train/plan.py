@@ -1,0 +1,87 @@
+"""What the flags of a run come to on its data: which examples, how many steps."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from train import data
+from train.allowed import ConfigError
+from train.config import Run
+
+if TYPE_CHECKING:
+    from train.optimizers import Schedule
+
+
+def load(run: Run) -> data.Dataset:
+    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
+    which, dataset = run.data, data.load(run.data.dataset, run.data.data_dir)
+    for split, wanted, labels in (
+        ("train", which.train_examples, dataset.train_labels),
+        ("test", which.test_examples, dataset.test_labels),
+    ):
+        if wanted is not None and wanted > len(labels):
+            raise ConfigError(
+                f"--{split}-examples {wanted}: must be at most {len(labels)}, the number of "
+                f"{split} examples of {dataset.name}"
+            )
+    return data.first(dataset, which.train_examples, which.test_examples)
+
+
+def held_out(run: Run, dataset: data.Dataset) -> range:
+    """Return the training images that a run validates on."""
+    which = run.data
+    return data.held_out(len(dataset.train_labels), which.validation, which.folds, which.fold)
+
+
+def steps_per_epoch(run: Run, dataset: data.Dataset) -> int:
+    """Return how many batches an epoch has; raise a `ConfigError` where the data allow none."""
+    examples, held = len(dataset.train_labels), len(held_out(run, dataset))
+    if run.data.folds is not None and run.data.folds > examples:
+        raise ConfigError(
+            f"--folds {run.data.folds}: must be at most {examples}, the number of training "
+            f"examples of {dataset.name}"
+        )
+    if held >= examples:
+        raise ConfigError(
+            f"--validation {run.data.validation:g}: must be below {examples}, the number of "
+            f"training examples of {dataset.name}"
+        )
+    if run.training.batch_size > examples - held:
+        words = f", without the {held} to validate on" if held else ""
+        raise ConfigError(
+            f"--batch-size {run.training.batch_size}: must be at most {examples - held}, the "
+            f"number of training examples of {dataset.name}{words}"
+        )
+    return (examples - held) // run.training.batch_size
+
+
+def number_of_steps(run: Run, dataset: data.Dataset) -> int:
+    """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
+    training, per_epoch = run.training, steps_per_epoch(run, dataset)
+    if training.epochs is None:
+        assert training.steps is not None  # One of the two is given in a complete run.
+        return training.steps
+    steps = training.epochs * per_epoch
+    if steps >= 2**31:
+        raise ConfigError(f"--epochs {training.epochs}: must make fewer than 2^31 steps")
+    return steps
+
+
+def check_batches(runs: Sequence[Run], devices: int) -> None:
+    """Raise a `ConfigError` where a batch cannot be divided over the devices."""
+    for size in (run.training.batch_size for run in runs):
+        if size % devices:
+            near = sorted({max(size // devices, 1) * devices, (size // devices + 1) * devices})
+            raise ConfigError(
+                f"--batch-size {size}: must be a multiple of the {devices} devices with "
+                f"--shard batch, such as {' or '.join(map(str, near))}"
+            )
+
+
+def schedule(run: Run, dataset: data.Dataset) -> "Schedule":
+    """Return the schedule of the learning rate of a run."""
+    from train.optimizers import Schedule  # It needs optax, which is slow to import.
+
+    training = run.training
+    period = steps_per_epoch(run, dataset) * (training.decay_epochs or 1)
+    steps = number_of_steps(run, dataset)
+    return Schedule(training.schedule, period, steps, training.warmup_steps)
