@@ -150,9 +150,8 @@ def _maximum_and_argmax(x, window):
     padded_window = window._replace(inputs=padded.shape[1:3], padding=((0, 0), (0, 0)))
     first = _first_taps(window)
     maximum = argmax = None
-    for tap in taps(padded_window):
+    for number, tap in _numbered(taps(padded_window), window):
         value = seen(padded, tap)
-        number = tap.row * window.size[1] + tap.column
         if maximum is None:
             maximum, argmax = value, jnp.broadcast_to(first, value.shape)
         else:
@@ -162,6 +161,11 @@ def _maximum_and_argmax(x, window):
     return maximum, argmax
 
 
+def _numbered(some_taps, window):
+    """Return (number, tap) for each: the position in the window, counted row by row."""
+    return [(tap.row * window.size[1] + tap.column, tap) for tap in some_taps]
+
+
 def _first_taps(window):
     """Return [rows, columns, 1]: the first window position that sees a real input; -1 for none.
 
@@ -169,18 +173,18 @@ def _first_taps(window):
     """
     numbers = window.size[0] * window.size[1]
     first = np.full(window.outputs, -1, np.min_scalar_type(-numbers))
-    for tap in reversed(taps(window)):
-        seeing(first[None], tap)[...] = tap.row * window.size[1] + tap.column
+    for number, tap in reversed(_numbered(taps(window), window)):
+        seeing(first[None], tap)[...] = number
     return first[..., None]
 
 
 def _max_pool2d_bwd(window, argmax, dy):
-    dx = 0
-    for tap in taps(window):
-        chosen = seeing(argmax, tap) == tap.row * window.size[1] + tap.column
-        part = seeing(dy, tap)
-        dx += into_inputs(jnp.where(chosen, part, jnp.zeros_like(part)), tap, window)
-    return (dx,)
+    (wide_dy,) = widened(dy)
+    dx = sum(
+        into_inputs(jnp.where(seeing(argmax, tap) == number, seeing(wide_dy, tap), 0), tap, window)
+        for number, tap in _numbered(taps(window), window)
+    )
+    return (dx.astype(dy.dtype),)
 
 
 _max_pool2d.defvjp(_max_pool2d_fwd, _max_pool2d_bwd)

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import autodiff, ops
+from jaxnets import ops
 from jaxnets.ops import convolution_forms as forms
-from jaxnets.ops.windows import every_tap, taps, window_on
+from jaxnets.ops.windows import window_on
 from tests.support import (
+    NUMPY,
     Reference,
     assert_close,
     check_op,
@@ -27,22 +28,18 @@ def convolution(library, x, kernel, bias=0.0, *, stride=(1, 1), dilation=(1, 1),
     x = np_.pad(x, ((0, 0), *padding, (0, 0)))
     size = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:2], strict=True)]
     starts = [range(0, n - w + 1, s) for n, w, s in zip(x.shape[1:3], size, stride, strict=True)]
-    features = kernel.shape[3] // groups
-    channels = kernel.shape[2]
-    rows = []
-    for top, left in itertools.product(*starts):
-        patch = x[:, top : top + size[0] : dilation[0], left : left + size[1] : dilation[1]]
-        outputs = [
-            np_.einsum(
-                "nabc,abco->no",
-                patch[..., g * channels : (g + 1) * channels],
-                kernel[..., g * features : (g + 1) * features],
-            )
-            for g in range(groups)
-        ]
-        rows.append(np_.concatenate(outputs, -1))
-    y = np_.stack(rows, 1)
-    return y.reshape(x.shape[0], len(starts[0]), len(starts[1]), kernel.shape[3]) + bias
+    kernel = kernel.reshape(*kernel.shape[:3], groups, kernel.shape[3] // groups)
+    x = x.reshape(*x.shape[:3], groups, kernel.shape[2])
+    positions = [
+        np_.einsum(
+            "nabgc,abcgo->ngo",
+            x[:, top : top + size[0] : dilation[0], left : left + size[1] : dilation[1]],
+            kernel,
+        )
+        for top, left in itertools.product(*starts)
+    ]
+    y = np_.stack(positions, 1)
+    return y.reshape(x.shape[0], len(starts[0]), len(starts[1]), -1) + bias
 
 
 def plain(library, x, kernel, bias):
@@ -122,10 +119,10 @@ def test_geometry(geometry):
             dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
         )  # fmt: skip
 
-    (value, y, (dx, dkernel)), = gradients(conv2d, [(arguments, dy)])
+    ((value, y, (dx, dkernel)),) = gradients(conv2d, [(arguments, dy)])
     _, (expected_dx, expected_dkernel) = gradient(xla, arguments, dy)
     expected_y = convolution(
-        SimpleLibrary, *map(np.asarray, arguments), stride=window.stride, dilation=window.dilation,
+        NUMPY, *map(np.asarray, arguments), stride=window.stride, dilation=window.dilation,
         padding=window.padding, groups=groups,
     )  # fmt: skip
     for got in (value, y):
@@ -134,27 +131,93 @@ def test_geometry(geometry):
     np.testing.assert_allclose(dkernel, expected_dkernel, rtol=0, atol=1e-10)
 
 
-class SimpleLibrary:
-    np = np
-
-
-def test_forms_for_accelerators(geometry):
-    """The convolutions that the derivation ends in, which a CPU has other forms for."""
-    (x, kernel), dy, window, groups, _ = geometry
-    y, (dx, dkernel) = gradient(autodiff(forms.outputs_for_tests), (x, kernel), dy)
-
-
 def test_worked_example():
     """A kernel of 2x2 on an input of 3x3, by hand; there the kernel is flipped."""
-    x, k, dy = jnp.arange(1.0, 10.0), jnp.array([2.0, 3.0, 5.0, 7.0]), jnp.array([1.0, 10.0, 100.0, 1000.0])
-    X, K, dY = np.asarray(x).reshape(3, 3), np.asarray(k).reshape(2, 2), np.asarray(dy).reshape(2, 2)
+    x, k = np.arange(1.0, 10.0).reshape(3, 3), np.array([[2.0, 3.0], [5.0, 7.0]])
+    dy = np.array([[1.0, 10.0], [100.0, 1000.0]])
 
     def flipped(x, k):
-        return ops.conv2d(
-            x.reshape(1, 3, 3, 1), k.reshape(2, 2)[::-1, ::-1, None, None], padding="VALID"
-        ).reshape(4)
+        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[0, :, :, 0]
 
-    y, (dx, dk) = gradient(flipped, (x, k), dy)
-    assert y[2] == K[0, 0] * X[2, 1] + K[0, 1] * X[2, 0] + K[1, 0] * X[1, 1] + K[1, 1] * X[1, 0]
-    assert dk[0] == dY[0, 0] * X[1, 1] + dY[0, 1] * X[1, 2] + dY[1, 0] * X[2, 1] + dY[1, 1] * X[2, 2]
-    assert dx[1] == dY[0, 0] * K[1, 0] + dY[0, 1] * K[1, 1]
+    y, (dx, dk) = gradient(flipped, (jnp.asarray(x), jnp.asarray(k)), jnp.asarray(dy))
+    assert y[1, 0] == k[0, 0] * x[2, 1] + k[0, 1] * x[2, 0] + k[1, 0] * x[1, 1] + k[1, 1] * x[1, 0]
+    assert dk[0, 0] == np.sum(dy * x[1:, 1:])
+    assert dx[0, 1] == dy[0, 0] * k[1, 0] + dy[0, 1] * k[1, 1]
+
+
+def test_half_precision_sums_in_float32():
+    """576 ones: in bfloat16, 256 + 1 is 256."""
+    x, kernel = jnp.ones((1, 3, 3, 64), jnp.bfloat16), jnp.ones((3, 3, 64, 2), jnp.bfloat16)
+    assert (ops.conv2d(x, kernel, padding="VALID") == 576).all()
+    many = jnp.ones((64, 5, 5, 1), jnp.bfloat16)
+    _, (dx, dkernel, dbias) = gradient(
+        lambda *a: ops.conv2d(*a, padding="VALID"),
+        (many, jnp.ones((3, 3, 1, 64), jnp.bfloat16), jnp.zeros(64, jnp.bfloat16)),
+        jnp.ones((64, 3, 3, 64), jnp.bfloat16),
+    )
+    assert dx[0, 2, 2, 0] == 576
+    assert (dkernel == 576).all()
+    assert (dbias == 576).all()
+
+
+def test_keeps_its_factors_and_nothing_else(rng):
+    x, kernel, bias = entries("conv2d")[0].sample(rng, (2, 3), jnp.float32)
+    assert residual_bytes(ops.conv2d, x, kernel, bias) == x.nbytes + kernel.nbytes + bias.nbytes
+    assert residual_bytes(ops.conv2d, x, kernel) == x.nbytes + kernel.nbytes
+
+
+def test_a_gradient_that_nobody_asks_for_is_not_computed():
+    """The first layer's to its input."""
+    x, kernel, dy = jnp.ones((8, 8, 8, 4)), jnp.ones((3, 3, 4, 4)), jnp.ones((8, 8, 8, 4))
+
+    def flops(*wanted):
+        def gradients(x, kernel):
+            return jax.grad(lambda *a: jnp.vdot(ops.conv2d(*a), dy), wanted)(x, kernel)
+
+        return jax.jit(gradients).lower(x, kernel).compile().cost_analysis()["flops"]
+
+    assert flops(1) < 0.6 * flops(0, 1)
+
+
+def test_padding_same_is_that_of_xla():
+    for n, k, s, d in itertools.product((1, 4, 7), (1, 2, 3), (1, 2, 3), (1, 2)):
+        window = window_on("conv2d", jnp.ones((1, n, n, 1)), (k, k), s, "SAME", d)
+        (pads,) = set(jax.lax.padtype_to_pads((n,), (d * (k - 1) + 1,), (s,), "SAME"))
+        assert window.padding == (pads, pads)
+
+
+X, KERNEL = jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((X[0], KERNEL), {}, ValueError, r"x must be \[N, rows, columns, C\]; got shape \[5, 5, 4\]"),
+        ((X, KERNEL[0]), {}, ValueError, r"kernel must be \[rows.*; got shape \[3, 4, 6\]"),
+        ((X, KERNEL[:, :, :3]), {}, ValueError, r"kernel must .*; got x .* kernel \[3, 3, 3, 6\]"),
+        ((X, KERNEL), {"groups": 2}, ValueError, r"kernel must .* and groups 2"),
+        ((X, KERNEL[:, :, :1]), {"groups": 4}, ValueError, r"kernel must .* O divisible by groups; .* groups 4"),
+        ((X, KERNEL), {"groups": 0}, ValueError, r"kernel must .* and groups 0"),
+        ((X, KERNEL), {"groups": 1.0}, TypeError, r"groups must be a whole number; got 1.0"),
+        ((X, KERNEL[:0]), {}, ValueError, r"the kernel's window must be .*; got \(0, 3\)"),
+        ((X, KERNEL, jnp.ones(5)), {}, ValueError, r"bias must be \[O\] = \[6\]; got \[5\]"),
+        ((X, KERNEL), {"stride": 0}, ValueError, r"stride must be a number from 1 on, .*; got 0"),
+        ((X, KERNEL), {"stride": (1, 2, 3)}, ValueError, r"stride must .*; got \(1, 2, 3\)"),
+        ((X, KERNEL), {"dilation": (1, -1)}, ValueError, r"dilation must .*; got \(1, -1\)"),
+        ((X, KERNEL), {"stride": 1.5}, TypeError, r"stride must be of whole numbers; got 1.5"),
+        ((X, KERNEL), {"padding": "FULL"}, ValueError, r"padding must be \"SAME\".*; got 'FULL'"),
+        ((X, KERNEL), {"padding": -1}, ValueError, r"padding must .*; got -1"),
+        ((X, KERNEL), {"padding": (1, 2)}, ValueError, r"padding must .*; got \(1, 2\)"),
+        ((X, KERNEL), {"padding": ((1, 2), 3)}, ValueError, r"padding must .*; got \(\(1, 2\), 3\)"),
+        ((X, KERNEL), {"padding": 0.5}, TypeError, r"padding must be of whole numbers; got 0.5"),
+        (
+            (X, KERNEL),
+            {"padding": "VALID", "dilation": 3},
+            ValueError,
+            r"the window \[3, 3\] with dilation \[3, 3\] does not fit in images \[5, 5\] with padding",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(arguments, options, error, message):
+    with pytest.raises(error, match=f"^conv2d: {message}"):
+        ops.conv2d(*arguments, **options)
