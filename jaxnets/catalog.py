@@ -3,6 +3,7 @@
 A new op is checked, measured and mutated once it has its row here.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ class Entry(NamedTuple):
         variant: what this call adds to the plain one, in a few words; empty for the plain one.
         function: the call, a function of arrays.
         sample: `sample(rng, shape, dtype)` draws its arguments, x having the given shape [..., C].
+            Ops on images put rows and columns before the last axis, and one for all those before.
     """
 
     op: str
@@ -112,9 +114,49 @@ def _params(rng, shape, dtype):
     return ({"weight": _normal(rng, shape, dtype), "bias": _normal(rng, shape[-1:], dtype)},)
 
 
+def _images(rng, shape, dtype):
+    # Neither square nor a multiple of the strides below, so that no axis passes for another.
+    return _normal(rng, (math.prod(shape[:-1]), 4, 3, shape[-1]), dtype)
+
+
+def _image(rng, shape, dtype):
+    return (_images(rng, shape, dtype),)
+
+
+def _images_and_kernel(rng, shape, dtype, out=5):
+    return _images(rng, shape, dtype), _normal(rng, (3, 2, shape[-1], out), dtype)
+
+
+def _images_kernel_and_bias(rng, shape, dtype):
+    x, kernel = _images_and_kernel(rng, shape, dtype)
+    return x, kernel, _normal(rng, kernel.shape[3:], dtype)
+
+
+def _images_and_depthwise_kernel(rng, shape, dtype):
+    return _images(rng, shape, dtype), _normal(rng, (3, 2, 1, 2 * shape[-1]), dtype)
+
+
 CATALOG: tuple[Entry, ...] = (
     Entry("linear", "", ops.linear, _x_weight_and_bias),
     Entry("linear", "no bias", ops.linear, _x_and_weight),
+    Entry("conv2d", "", ops.conv2d, _images_kernel_and_bias),
+    Entry(
+        "conv2d",
+        "stride, dilation",
+        lambda x, kernel: ops.conv2d(
+            x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3))
+        ),
+        _images_and_kernel,
+    ),
+    Entry(
+        "conv2d",
+        "depthwise",
+        lambda x, kernel: ops.conv2d(x, kernel, stride=2, padding=1, groups=jnp.shape(x)[-1]),
+        _images_and_depthwise_kernel,
+    ),
+    Entry("max_pool2d", "", lambda x: ops.max_pool2d(x, 3, stride=2, padding=1), _image),
+    Entry("avg_pool2d", "", lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1), _image),
+    Entry("global_avg_pool", "", ops.global_avg_pool, _image),
     Entry("relu", "", ops.relu, _x),
     Entry("leaky_relu", "", ops.leaky_relu, _x_and_number),
     Entry("elu", "", ops.elu, _x_and_number),

@@ -10,7 +10,7 @@ costs nothing to build, so a function that is to be vmapped over rates builds it
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxnets import ops
 from jaxnets.initializers import Initializer, he
+from jaxnets.ops.windows import Padding, pair
 
 Params = Any  # A pytree of arrays.
 State = Any  # Likewise.
@@ -71,6 +72,115 @@ def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = Tru
         return ops.linear(x, params["weight"], params.get("bias")), state
 
     return Layer("Linear", init, apply)
+
+
+def Conv2d(
+    features: int,
+    window: int | Sequence[int] = 3,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    initializer: Initializer = he,
+    use_bias: bool = True,
+) -> Layer:
+    """Convolution, [rows, columns, channels] to [rows, columns, features], by `ops.conv2d`.
+
+    Args:
+        features: the number of outputs at a position, at least 1.
+        window: the kernel's rows and columns; a number for both.
+        stride: as of `ops.conv2d`, like the next three.
+        padding: likewise.
+        dilation: likewise.
+        groups: likewise; channels and features are divisible by it.
+        initializer: draws the kernel [rows, columns, channels / groups, features] and the bias.
+        use_bias: whether there is a bias.
+
+    Returns:
+        A layer with parameters {"weight", "bias"} or {"weight"}: the kernel is called as the weight
+        of a linear layer is, so that L2 regularisation covers it.
+
+    Raises:
+        TypeError: a number is not a whole one.
+        ValueError: there are no features; or, from `init`, the input is not such an image or the
+            op does not take it.
+    """
+    if features < 1:
+        raise ValueError(f"Conv2d: features must be at least 1; got {features}")
+    size = pair("Conv2d", "window", window)
+
+    def convolve(x, weight, bias):
+        return ops.conv2d(
+            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
+
+    def init(key, input_shape):
+        _need_image(f"Conv2d({features})", input_shape)
+        shape = (*size, max(input_shape[2] // groups, 1), features)
+        weight, bias = initializer(key, shape, jnp.float32)
+        params = {"weight": weight, "bias": bias} if use_bias else {"weight": weight}
+        return params, {}, _output_shape(lambda x: convolve(x, weight, bias), input_shape)
+
+    def apply(params, state, x, *, key=None, training=False):
+        return convolve(x, params["weight"], params.get("bias")), state
+
+    return Layer("Conv2d", init, apply)
+
+
+def _need_image(name: str, input_shape: Shape) -> None:
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(
+            f"{name}: the input must be an image, [rows, columns, channels]; got {list(input_shape)}"
+        )
+
+
+def _output_shape(function: Callable[[jax.Array], jax.Array], input_shape: Shape) -> Shape:
+    """The shape that `function` of a batch gives an example, without computing anything."""
+    batch = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(function, batch).shape[1:]
+
+
+def _pooling(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
+    """A layer that applies `function` to images, and has no parameters."""
+
+    def init(key, input_shape):
+        _need_image(name, input_shape)
+        return {}, {}, _output_shape(function, input_shape)
+
+    def apply(params, state, x, *, key=None, training=False):
+        return function(x), state
+
+    return Layer(name, init, apply)
+
+
+def MaxPool2d(
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Layer:
+    """Maximum over windows, `ops.max_pool2d`."""
+    return _pooling(
+        "MaxPool2d", lambda x: ops.max_pool2d(x, window, stride=stride, padding=padding)
+    )
+
+
+def AvgPool2d(
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Layer:
+    """Mean over windows, in which padding does not count, `ops.avg_pool2d`."""
+    return _pooling(
+        "AvgPool2d", lambda x: ops.avg_pool2d(x, window, stride=stride, padding=padding)
+    )
+
+
+def GlobalAvgPool() -> Layer:
+    """Mean over the image, [rows, columns, channels] to [channels], `ops.global_avg_pool`."""
+    return _pooling("GlobalAvgPool", ops.global_avg_pool)
 
 
 def _need_features(name: str, input_shape: Shape) -> None:

@@ -1,23 +1,29 @@
 """Ops: pure functions on arrays, each with its gradient written out by hand beside it."""
 
 from jaxnets.ops.activations import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
+from jaxnets.ops.conv import conv2d
 from jaxnets.ops.dropout import dropout
 from jaxnets.ops.linear import linear
 from jaxnets.ops.losses import cross_entropy, l2_penalty, softmax_cross_entropy
 from jaxnets.ops.norm import batch_norm, layer_norm, rms_norm
+from jaxnets.ops.pool import avg_pool2d, global_avg_pool, max_pool2d
 from jaxnets.ops.softmax import log_softmax, softmax
 
 __all__ = [
+    "avg_pool2d",
     "batch_norm",
+    "conv2d",
     "cross_entropy",
     "dropout",
     "elu",
     "gelu",
+    "global_avg_pool",
     "l2_penalty",
     "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
+    "max_pool2d",
     "relu",
     "rms_norm",
     "sigmoid",
