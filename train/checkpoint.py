@@ -56,12 +56,14 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
     try:
         partial.mkdir(parents=True)
         arrays = jax.tree.map(on_host, tree)
+        hook = sys.unraisablehook
+        sys.unraisablehook = _without_late_echoes(hook)
         with _quiet():
             try:
                 ocp.PyTreeCheckpointer().save(partial / "arrays", arrays)
             except Exception as error:
-                sys.unraisablehook = _without_late_echoes(sys.unraisablehook)
                 raise _as_os_error(error) from error
+        sys.unraisablehook = hook
         (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
         manifest = _rendered(_digests(partial))
         (partial / MANIFEST).write_text(manifest, encoding="utf-8")
