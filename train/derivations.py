@@ -221,6 +221,7 @@ DERIVATIONS: dict[str, Callable[[], list[Derivation]]] = {
     "B7": batch_of_linear,
     "C0": toy_net,
     "D1": modules,
+    "D2": convolution,
     "D7": layer_norm,
     "E1": two_three_two,
 }
