@@ -53,7 +53,7 @@ def test_a_network_that_no_machine_holds_is_refused_before_it_is_tried(here, cap
     assert error.count("\n") == 1
 
 
-SWEEP = ["--hidden", "300", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
+SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
 
 
 def results(path):

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import precision_score, recall_score
 
-from train import data, evaluate, figures, results, trained
-from train import run as training
+from train import data, evaluate, figures, plan, results, trained
 from train.evaluate import main
 from train.images import read_images
 from train.mlp import main as train_mlp
@@ -153,9 +152,8 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     np.save(tmp_path / "several.npy", images)
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = results.read(folder / "one")
-    network = trained.load(
-        stored.path, 0, *results.run(stored, 0), training.load(results.run(stored, 0)[1])
-    )
+    network, run = results.run(stored, 0)
+    network = trained.load(stored.path, 0, network, run, plan.load(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     shares = [list(p["probabilities"].values()) for p in found["predictions"]]

@@ -401,7 +401,7 @@ def test_the_figure_shows_the_best_eight(tmp_path, monkeypatch, count):
     shown = min(count, 8)
     assert ("best 8 of 10" in figure.get_suptitle()) == (count == 10)
     assert figure.legends[0].get_title().get_text() == (
-        "note. Bands: ± standard deviation over seeds."
+        "note. Bands: ± standard deviation over the runs."
     )
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [f"hidden {i}, learning-rate {0.001 * (i + 1):g}" for i in range(shown)]
