@@ -147,18 +147,38 @@ def _max_pool2d_fwd(x, window):
 def _maximum_and_argmax(x, window):
     spans = [(0, 0, 0), *((p, q, 0) for p, q in window.padding), (0, 0, 0)]
     padded = jax.lax.pad(x, x.dtype.type(-jnp.inf), spans)
-    padded_window = window._replace(inputs=padded.shape[1:3], padding=((0, 0), (0, 0)))
+    (size, columns), (stride, step), outputs = window.size, window.stride, window.outputs
+    height, width = stride * (outputs[0] - 1) + 1, step * (outputs[1] - 1) + 1
     first = _first_taps(window)
-    maximum = argmax = None
-    for number, tap in _numbered(taps(padded_window), window):
-        value = seen(padded, tap)
-        if maximum is None:
-            maximum, argmax = value, jnp.broadcast_to(first, value.shape)
-        else:
+
+    def row(best, a):
+        # A loop in the program as well: XLA fuses what is written out into each use of argmax, and
+        # then computes all of it for each window position of the backward again.
+        maximum, argmax = best
+        rows = jax.lax.dynamic_slice_in_dim(padded, a, height, 1)[:, ::stride]
+        for b in range(columns):
+            value = rows[:, :, b : b + width : step]
             better = (value > maximum) | ((value != value) & (maximum == maximum))
             maximum = jnp.where(better, value, maximum)
-            argmax = jnp.where(better, first.dtype.type(number), argmax)
-    return maximum, argmax
+            argmax = jnp.where(better, (a * columns + b).astype(first.dtype), argmax)
+        return (maximum, argmax), None
+
+    nothing = jnp.full_like(padded[:, :height:stride, :width:step], -jnp.inf)
+    none = jnp.where(nothing == nothing, first, 0)
+    best, _ = jax.lax.scan(row, (nothing, none), jnp.arange(size))
+    return best
+
+
+def _first_taps(window):
+    """Return [rows, columns, 1]: the first window position that sees a real input; -1 for none.
+
+    It is the argmax of a window full of -inf, which padding must not win.
+    """
+    numbers = window.size[0] * window.size[1]
+    first = np.full(window.outputs, -1, np.min_scalar_type(-numbers))
+    for number, tap in reversed(_numbered(taps(window), window)):
+        seeing(first[None], tap)[...] = number
+    return first[..., None]
 
 
 def _numbered(some_taps, window):
