@@ -7,6 +7,7 @@ convolution as a few of them, and `_form` says which is taken when.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -177,14 +178,21 @@ def shifted_input_gradient(dy, kernel, window):
 
 def shifted_kernel_gradient(x, dy, window, sharding):
     matrices = [
-        _contract(seen(x, tap), seeing(dy, tap), (0, 1, 2), (0, 1, 2), _of_matrix(sharding))
+        _correlate(seen(x, tap), seeing(dy, tap), _of_matrix(sharding))
         for tap in every_tap(window)
     ]
     return _kernel(matrices, window)
 
 
-def _contract(a, b, a_axes, b_axes, sharding=None):
-    return jax.lax.dot_general(a, b, ((a_axes, b_axes), ((), ())), out_sharding=sharding)
+def _contract(a, b, a_axes, b_axes):
+    return jax.lax.dot_general(a, b, ((a_axes, b_axes), ((), ())))
+
+
+def _correlate(a, b, sharding):
+    """Return the product [C, O] of a [N, m, m, C] and b [N, m, m, O], summed over all the rest."""
+    # As matrices: XLA would transpose an array of which several axes are summed over in memory.
+    a, b = (array.reshape(math.prod(array.shape[:3]), array.shape[3]) for array in (a, b))
+    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), out_sharding=sharding)
 
 
 def _of_matrix(sharding):
@@ -225,7 +233,10 @@ def patches_input_gradient(dy, kernel, window):
 
 
 def patches_kernel_gradient(x, dy, window, sharding):
-    return _contract(_patches(x, window), dy, (0, 1, 2), (0, 1, 2), sharding)
+    patches = _patches(x, window)
+    flat = patches.reshape(*patches.shape[:3], math.prod(patches.shape[3:]))
+    product = _correlate(flat, dy, _of_matrix(sharding))
+    return product.reshape(*window.size, x.shape[3], dy.shape[3])
 
 
 def _patches(x, window):
@@ -283,7 +294,7 @@ def winograd_kernel_gradient(x, dy, window, sharding):
     dm = _sandwich(_A, [[dy[:, p::2, q::2] for q in range(2)] for p in range(2)])
     placed = _of_matrix(sharding)
     du = [
-        [_contract(v[a][b], dm[a][b], (0, 1, 2), (0, 1, 2), placed) for b in range(4)]
+        [_correlate(v[a][b], dm[a][b], placed) for b in range(4)]
         for a in range(4)
     ]
     dkernel = _sandwich(_G.T, du)
