@@ -36,13 +36,16 @@ class Form(NamedTuple):
 
 
 def _form(window: Window, channels: int) -> Form:
-    """Return the form for a CPU."""
+    """Return the form for a CPU; `python -m tests.benchmarks.convolution forms` measures them all.
+
+    Milliseconds on one core of a Zen 5, batch 32, kernel 3x3, forward + dx + dK:
+
+        channels, image       shifted   patches   Winograd
+        3 -> 64, 32x32        TODO
+    """
     if window.size[0] * window.size[1] * channels <= 32:
         return PATCHES
-    unit = window.stride == window.dilation == (1, 1)
-    if window.size == (3, 3) and unit and max(window.outputs) > 2:
-        return WINOGRAD
-    return SHIFTED
+    return WINOGRAD if suits_winograd(window) and max(window.outputs) > 2 else SHIFTED
 
 
 def outputs(x, kernel, window, groups):
@@ -268,6 +271,12 @@ PATCHES = Form(patches_outputs, patches_input_gradient, patches_kernel_gradient)
 # first and the last row and column exchanged.
 #
 # Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016), equations 5-8.
+
+
+def suits_winograd(window: Window) -> bool:
+    """Return whether F(2x2, 3x3) can compute the convolution."""
+    return window.size == (3, 3) and window.stride == window.dilation == (1, 1)
+
 
 _A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]])
 _B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]])
