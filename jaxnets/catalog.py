@@ -123,8 +123,20 @@ def _image(rng, shape, dtype):
     return (_images(rng, shape, dtype),)
 
 
+def _image_without_ties(rng, shape, dtype):
+    # Where numbers tie in half precision, the derivative of their maximum is a convention.
+    images = np.zeros((math.prod(shape[:-1]), shape[-1], 12))
+    ranks = rng.permuted(images + np.arange(12), axis=-1) + rng.uniform(-0.3, 0.3, images.shape)
+    x = (ranks / 4.0 - 1.5).swapaxes(1, 2).reshape(images.shape[0], 4, 3, shape[-1])
+    return (jnp.asarray(x, dtype),)
+
+
 def _images_and_kernel(rng, shape, dtype, out=5):
     return _images(rng, shape, dtype), _normal(rng, (3, 2, shape[-1], out), dtype)
+
+
+def _images_and_kernel_3x3(rng, shape, dtype, out=5):
+    return _images(rng, shape, dtype), _normal(rng, (3, 3, shape[-1], out), dtype)
 
 
 def _images_kernel_and_bias(rng, shape, dtype):
@@ -141,6 +153,9 @@ CATALOG: tuple[Entry, ...] = (
     Entry("linear", "no bias", ops.linear, _x_and_weight),
     Entry("conv2d", "", ops.conv2d, _images_kernel_and_bias),
     Entry(
+        "conv2d", "3x3", lambda x, kernel: ops.conv2d(x, kernel, padding=1), _images_and_kernel_3x3
+    ),
+    Entry(
         "conv2d",
         "stride, dilation",
         lambda x, kernel: ops.conv2d(
@@ -154,7 +169,7 @@ CATALOG: tuple[Entry, ...] = (
         lambda x, kernel: ops.conv2d(x, kernel, stride=2, padding=1, groups=jnp.shape(x)[-1]),
         _images_and_depthwise_kernel,
     ),
-    Entry("max_pool2d", "", lambda x: ops.max_pool2d(x, 3, stride=2, padding=1), _image),
+    Entry("max_pool2d", "", lambda x: ops.max_pool2d(x, 3, stride=2, padding=1), _image_without_ties),
     Entry("avg_pool2d", "", lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1), _image),
     Entry("global_avg_pool", "", ops.global_avg_pool, _image),
     Entry("relu", "", ops.relu, _x),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import floating, widened
+from jaxnets.ops.arguments import floating, sharding_of, widened
 from jaxnets.ops.windows import (
     Padding,
     Window,
@@ -141,16 +141,17 @@ _max_pool2d = jax.custom_vjp(_plain_max_pool2d, nondiff_argnums=(1,))
 
 def _max_pool2d_fwd(x, window):
     # The number of the window position that was the maximum: a byte for each output, and no x.
-    return _maximum_and_argmax(x, window)
+    maximum, argmax = _maximum_and_argmax(x, window)
+    return maximum, _computed_once(argmax)
 
 
 def _maximum_and_argmax(x, window):
     spans = [(0, 0, 0), *((p, q, 0) for p, q in window.padding), (0, 0, 0)]
     padded = jax.lax.pad(x, x.dtype.type(-jnp.inf), spans)
-    padded_window = window._replace(inputs=padded.shape[1:3], padding=((0, 0), (0, 0)))
+    unpadded = window._replace(inputs=padded.shape[1:3], padding=((0, 0), (0, 0)))
     first = _first_taps(window)
     maximum = argmax = None
-    for number, tap in _numbered(taps(padded_window), window):
+    for number, tap in _numbered(taps(unpadded), window):
         value = seen(padded, tap)
         if maximum is None:
             maximum, argmax = value, jnp.broadcast_to(first, value.shape)
@@ -159,6 +160,34 @@ def _maximum_and_argmax(x, window):
             maximum = jnp.where(better, value, maximum)
             argmax = jnp.where(better, first.dtype.type(number), argmax)
     return maximum, argmax
+
+
+def _computed_once(argmax):
+    """Return `argmax`. On a CPU, XLA would compute all of it again in each of its uses.
+
+    The backward uses it once a window position, which would make its time grow ninefold for 3x3.
+    XLA takes no notice of `optimization_barrier` there, but a choice that it cannot foresee is not
+    fused: no number is below -1.
+    """
+    if argmax.size == 0 or sharding_of(argmax) is not None:
+        return argmax
+
+    def on_cpu(argmax):
+        return jax.lax.cond(argmax[0, 0, 0, 0] > -2, lambda a: a, lambda a: -a, argmax)
+
+    return jax.lax.platform_dependent(argmax, cpu=on_cpu, default=lambda a: a)
+
+
+def _first_taps(window):
+    """Return [rows, columns, 1]: the first window position that sees a real input; -1 for none.
+
+    It is the argmax of a window full of -inf, which padding must not win.
+    """
+    numbers = window.size[0] * window.size[1]
+    first = np.full(window.outputs, -1, np.min_scalar_type(-numbers))
+    for number, tap in reversed(_numbered(taps(window), window)):
+        seeing(first[None], tap)[...] = number
+    return first[..., None]
 
 
 def _numbered(some_taps, window):

@@ -46,6 +46,10 @@ def plain(library, x, kernel, bias):
     return convolution(library, x, kernel, bias, padding=((1, 1), (0, 1)))
 
 
+def plain_3x3(library, x, kernel):
+    return convolution(library, x, kernel, padding=((1, 1), (1, 1)))
+
+
 def strided(library, x, kernel):
     return convolution(library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3)))
 
@@ -58,6 +62,7 @@ def depthwise(library, x, kernel):
 
 REFERENCES = {
     "conv2d": Reference(plain, terms=10.0, rounded=10.0),
+    "conv2d (3x3)": Reference(plain_3x3, terms=20.0),
     "conv2d (stride, dilation)": Reference(strided, terms=10.0),
     "conv2d (depthwise)": Reference(depthwise, terms=10.0),
 }
@@ -127,6 +132,30 @@ def test_geometry(geometry):
         np.testing.assert_allclose(got, expected_y, rtol=0, atol=1e-10)
     np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=1e-10)
     np.testing.assert_allclose(dkernel, expected_dkernel, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", forms.FORMS)
+def test_forms(name, geometry):
+    """All of them agree, also those that this machine would not choose for the shape."""
+    (x, kernel), dy, window, groups, _ = geometry
+    form = forms.FORMS[name]
+    if groups > 1 or (name == "winograd" and not forms.suits_winograd(window)):
+        form = None
+    y, pull_back = jax.vjp(lambda *a: forms.xla_outputs(*a, window, groups), x, kernel)
+    expected = (y, *pull_back(dy))
+    elsewhere = (
+        forms.xla_outputs(x, kernel, window, groups),
+        forms.xla_input_gradient(dy, kernel, window, groups),
+        forms.xla_kernel_gradient(x, dy, window, groups, None),
+    )
+    on_cpu = form and (
+        form.outputs(x, kernel, window),
+        form.input_gradient(dy, kernel, window),
+        form.kernel_gradient(x, dy, window, None),
+    )
+    for results in filter(None, (elsewhere, on_cpu)):
+        for got, wanted in zip(results, expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-10)
 
 
 def test_worked_example():
