@@ -64,7 +64,8 @@ def conv2d(
         x, kernel, bias = one_dtype(x=x, kernel=kernel, bias=bias)
     if kernel.ndim != 4:
         raise ValueError(
-            f"conv2d: kernel must be [rows, columns, C / groups, O]; got shape {list(kernel.shape)}"
+            "conv2d: kernel must be [rows, columns, C / groups, O]; "
+            f"got shape {list(kernel.shape)}"
         )
     size = pair("conv2d", "the kernel's window", kernel.shape[:2])
     window = window_on("conv2d", x, size, stride, padding, dilation)

@@ -174,9 +174,7 @@ def shifted_outputs(x, kernel, window):
 
 def shifted_input_gradient(dy, kernel, window):
     return _sum(
-        into_inputs(
-            _contract(seeing(dy, tap), kernel[tap.row, tap.column], (3,), (1,)), tap, window
-        )
+        into_inputs(_contract(seeing(dy, tap), kernel[tap.row, tap.column], (3,), (1,)), tap, window)
         for tap in taps(window)
     )
 

@@ -42,7 +42,8 @@ class Window(NamedTuple):
     def outputs(self) -> Pair:
         """Positions of the output."""
         rows, columns = (
-            (n + p + q - d * (k - 1) - 1) // s + 1 for n, k, s, d, (p, q) in zip(*self, strict=True)
+            (n + p + q - d * (k - 1) - 1) // s + 1
+            for n, k, s, d, (p, q) in zip(*self, strict=True)
         )
         return rows, columns
 
@@ -180,9 +181,7 @@ def _padding(op: str, padding: Padding, window: Window) -> tuple[Pair, Pair]:
     if isinstance(padding, str):
         raise ValueError(f"{op}: padding must be {allowed}; got {padding!r}")
     if isinstance(padding, Sequence):
-        axes = [
-            _whole_numbers(op, "padding", axis) for axis in padding if not isinstance(axis, int)
-        ]
+        axes = [_whole_numbers(op, "padding", axis) for axis in padding if not isinstance(axis, int)]
     else:
         axes = [_whole_numbers(op, "padding", padding)] * 2
     if len(axes) != 2 or any(len(axis) != 2 or min(axis) < 0 for axis in axes):

@@ -51,7 +51,9 @@ def plain_3x3(library, x, kernel):
 
 
 def strided(library, x, kernel):
-    return convolution(library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3)))
+    return convolution(
+        library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3))
+    )
 
 
 def depthwise(library, x, kernel):
@@ -164,9 +166,7 @@ def test_worked_example():
     dy = np.array([[1.0, 10.0], [100.0, 1000.0]])
 
     def flipped(x, k):
-        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[
-            0, :, :, 0
-        ]
+        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[0, :, :, 0]
 
     y, (dx, dk) = gradient(flipped, (jnp.asarray(x), jnp.asarray(k)), jnp.asarray(dy))
     assert y[1, 0] == k[0, 0] * x[2, 1] + k[0, 1] * x[2, 0] + k[1, 0] * x[1, 1] + k[1, 1] * x[1, 0]
