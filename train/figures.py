@@ -191,7 +191,7 @@ def against(
             if row["config"][line] == value
             and (final := row[f"{split}_accuracy"]["final"])["mean"] is not None
         )
-        where, mean, std = zip(*points, strict=True)
+        where, mean, std = np.array(points, float).T
         look: dict[str, Any] = {**style, "label": f"{line} {value}", "capsize": 3}
         axes.errorbar(where, mean, std, **look)
     axes.set_xscale("log", base=2)
@@ -219,7 +219,7 @@ def heat_map(
 
     split = store.judge(*rows)
     columns, lines = (
-        list(dict.fromkeys(r["config"][flag] for r in rows)) for flag in (across, down)
+        sorted({row["config"][flag] for row in rows}, key=_by_numbers) for flag in (across, down)
     )
     best = np.full((len(lines), len(columns)), np.nan)
     for row in rows:

@@ -203,11 +203,11 @@ def reduced(command: str, experiment: Experiment) -> str:
         command: what follows `python -m train.`.
         experiment: what it belongs to.
     """
-    steps = _reduced_steps(command)
-    last = max(steps.values(), default=QUICK_STEPS)
+    every = _reduced_steps(experiment)
+    steps = [every[number] for number in _steps(command)] or [QUICK_STEPS]
     parts = [
         re.sub(r"--epochs \d+", "", command),
-        f"--steps {' '.join(map(str, steps.values())) or last} --eval-every {max(1, last // 3)}",
+        f"--steps {' '.join(map(str, steps))} --eval-every {max(1, max(steps) // 3)}",
         f"--train-examples {QUICK_TRAIN} --test-examples {QUICK_TEST}",
     ]
     if re.search(r"--validation [1-9]", command):
@@ -215,11 +215,15 @@ def reduced(command: str, experiment: Experiment) -> str:
     return " ".join([*parts, experiment.quick])
 
 
-def _reduced_steps(command: str) -> dict[int, int]:
-    """What --quick makes of each number of steps of a command, in proportion."""
+def _reduced_steps(experiment: Experiment) -> dict[int, int]:
+    """What --quick makes of each number of steps of an experiment, in proportion."""
+    every = {number for command in experiment.commands for number in _steps(command)}
+    return {n: max(1, n * QUICK_STEPS // max(*every, QUICK_STEPS)) for n in every}
+
+
+def _steps(command: str) -> list[int]:
     match = re.search(r"--steps((?: \d+)+)", command)
-    steps = [int(word) for word in match[1].split()] if match else []
-    return {n: max(1, n * QUICK_STEPS // max(*steps, QUICK_STEPS)) for n in steps}
+    return [int(word) for word in match[1].split()] if match else []
 
 
 def compared(
@@ -257,9 +261,7 @@ def _matches(
     """Whether a configuration is that of a number of the report."""
     where = dict(reported.where)
     if quick and "steps" in where:
-        steps = [_reduced_steps(command) for command in experiment.commands]
-        every = {before: after for part in steps for before, after in part.items()}
-        where["steps"] = every[int(str(where["steps"]))]
+        where["steps"] = _reduced_steps(experiment)[int(str(where["steps"]))]
     return all(config[name] == value for name, value in where.items())
 
 
