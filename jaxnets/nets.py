@@ -129,8 +129,8 @@ def preact_convnet(
     """Residual network with pre-activation, by default that of the UvA course in 2020.
 
     A convolution 3x3 leads to the features of the first stage. A stage is residual blocks
-    x + conv3x3(activation(batch norm(x))), a convolution 1x1 to the features of the next stage where
-    these are others, and a maximum over windows 3x3 with stride 2. Batch norm, the activation and
+    x + conv3x3(activation(batch norm(x))), a convolution 1x1 to the features of the next stage
+    where these are others, and a maximum over windows 3x3 with stride 2. Batch norm, the activation and
     the mean over what is left of the image lead to a linear layer.
 
     Args:

@@ -11,13 +11,11 @@ from jaxnets.ops.windows import window_on
 from tests.support import (
     NUMPY,
     Reference,
-    assert_close,
     check_op,
     entries,
     gradient,
     gradients,
     name_of,
-    normal_like,
     residual_bytes,
 )
 
@@ -51,9 +49,7 @@ def plain_3x3(library, x, kernel):
 
 
 def strided(library, x, kernel):
-    return convolution(
-        library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3))
-    )
+    return convolution(library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3)))
 
 
 def depthwise(library, x, kernel):
@@ -166,7 +162,9 @@ def test_worked_example():
     dy = np.array([[1.0, 10.0], [100.0, 1000.0]])
 
     def flipped(x, k):
-        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[0, :, :, 0]
+        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[
+            0, :, :, 0
+        ]
 
     y, (dx, dk) = gradient(flipped, (jnp.asarray(x), jnp.asarray(k)), jnp.asarray(dy))
     assert y[1, 0] == k[0, 0] * x[2, 1] + k[0, 1] * x[2, 0] + k[1, 0] * x[1, 1] + k[1, 1] * x[1, 0]
