@@ -181,7 +181,7 @@ def _padding(op: str, padding: Padding, window: Window) -> tuple[Pair, Pair]:
         raise ValueError(f"{op}: padding must be {allowed}; got {padding!r}")
     if isinstance(padding, Sequence):
         pairs = [axis for axis in padding if isinstance(axis, Sequence)]
-        axes = [_whole_numbers(op, "padding", axis) for axis in pairs]
+        axes = [_whole_numbers(op, "padding", axis) for axis in pairs]  # type: ignore[arg-type]
     else:
         axes = [_whole_numbers(op, "padding", padding)] * 2
     if len(axes) != 2 or any(len(axis) != 2 or min(axis) < 0 for axis in axes):

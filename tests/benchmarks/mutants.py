@@ -177,9 +177,9 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
             "for tap in [*every_tap(window)[:-1], every_tap(window)[0]]",
         ),
         (
-            "swapped axes",
+            "not flipped",
             "_kernel(matrices, window)",
-            "_kernel([matrices[i] for i in np.arange(len(matrices)).reshape(window.size).T.ravel()], window)",
+            "_kernel(matrices, window)[::-1, ::-1]",
         ),
     ],
     ("conv2d", "convolution_forms", "_patches_input_gradient"): [
