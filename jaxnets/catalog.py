@@ -169,7 +169,9 @@ CATALOG: tuple[Entry, ...] = (
         lambda x, kernel: ops.conv2d(x, kernel, stride=2, padding=1, groups=jnp.shape(x)[-1]),
         _images_and_depthwise_kernel,
     ),
-    Entry("max_pool2d", "", lambda x: ops.max_pool2d(x, 3, stride=2, padding=1), _image_without_ties),
+    Entry(
+        "max_pool2d", "", lambda x: ops.max_pool2d(x, 3, stride=2, padding=1), _image_without_ties
+    ),
     Entry("avg_pool2d", "", lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1), _image),
     Entry("global_avg_pool", "", ops.global_avg_pool, _image),
     Entry("relu", "", ops.relu, _x),

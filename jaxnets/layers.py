@@ -131,7 +131,8 @@ def Conv2d(
 def _need_image(name: str, input_shape: Shape) -> None:
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ValueError(
-            f"{name}: the input must be an image, [rows, columns, channels]; got {list(input_shape)}"
+            f"{name}: the input must be an image, [rows, columns, channels]; "
+            f"got {list(input_shape)}"
         )
 
 

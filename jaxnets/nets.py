@@ -129,9 +129,9 @@ def preact_convnet(
     """Residual network with pre-activation, by default that of the UvA course in 2020.
 
     A convolution 3x3 leads to the features of the first stage. A stage is residual blocks
-    x + conv3x3(activation(batch norm(x))), a convolution 1x1 to the features of the next stage where
-    these are others, and a maximum over windows 3x3 with stride 2. Batch norm, the activation and
-    the mean over what is left of the image lead to a linear layer.
+    x + conv3x3(activation(batch norm(x))), a convolution 1x1 to the features of the next stage
+    where these are others, and a maximum over windows 3x3 with stride 2. Batch norm, the
+    activation and the mean over what is left of the image lead to a linear layer.
 
     Args:
         stages: the number of features and of residual blocks of each stage.

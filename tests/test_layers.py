@@ -126,6 +126,42 @@ def test_flatten_keeps_the_batch():
     assert run(layers.Flatten(), jnp.zeros((0, 3, 4))).shape == (0, 12)
 
 
+def test_convolution_is_the_op_on_its_parameters(rng):
+    x = jnp.asarray(rng.standard_normal((2, 6, 5, 4)), jnp.float32)
+    options = {"stride": (2, 1), "padding": 1, "dilation": (1, 2), "groups": 2}
+    layer = layers.Conv2d(6, (3, 2), initializer=initializers.pytorch, **options)
+    params, state, output_shape = layer.init(KEY, (6, 5, 4))
+    assert {name: p.shape for name, p in params.items()} == {"weight": (3, 2, 2, 6), "bias": (6,)}
+    y, state_after = layer.apply(params, state, x)
+    assert y.shape[1:] == output_shape
+    np.testing.assert_array_equal(y, ops.conv2d(x, params["weight"], params["bias"], **options))
+    assert state == state_after == {}
+    # fan_in is what an output sums over: 3 x 2 positions of 2 channels.
+    assert 0.9 < np.abs(params["weight"]).max() * math.sqrt(12) <= 1.0
+    assert [w.shape for w in layers.weights(params)] == [(3, 2, 2, 6)]
+    assert list(layers.Conv2d(6, use_bias=False).init(KEY, (6, 5, 4))[0]) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [
+        (layers.MaxPool2d(3, stride=2, padding=1),
+         lambda x: ops.max_pool2d(x, 3, stride=2, padding=1)),
+        (layers.MaxPool2d(2), lambda x: ops.max_pool2d(x, 2)),
+        (layers.AvgPool2d((2, 3), stride=1, padding="SAME"),
+         lambda x: ops.avg_pool2d(x, (2, 3), stride=1, padding="SAME")),
+        (layers.GlobalAvgPool(), ops.global_avg_pool),
+    ],
+)  # fmt: skip
+def test_pooling_is_the_op(layer, function, rng):
+    x = jnp.asarray(rng.standard_normal((2, 6, 5, 3)), jnp.float32)
+    params, state, output_shape = layer.init(KEY, (6, 5, 3))
+    assert params == state == {}
+    y, _ = layer.apply(params, state, x)
+    assert y.shape[1:] == output_shape
+    np.testing.assert_array_equal(y, function(x))
+
+
 def test_dropout_drops_in_training_alone():
     x = jnp.ones((100, 50))
     layer = layers.Dropout(0.4)
@@ -189,6 +225,12 @@ def test_batch_norm_takes_a_batch_of_one():
         (layers.BatchNorm(), (), r"^BatchNorm: .*; got \[\]$"),
         (layers.LayerNorm(), (0,), r"^LayerNorm: .*; got \[0\]$"),
         (layers.RMSNorm(), (), r"^RMSNorm: .*; got \[\]$"),
+        (layers.Conv2d(7), (3, 3), r"^Conv2d\(7\): .* an image, .*; got \[3, 3\]$"),
+        (layers.Conv2d(7), (3, 0, 1), r"^Conv2d\(7\): .*; got \[3, 0, 1\]$"),
+        (layers.Conv2d(7, groups=2), (3, 3, 3), r"^conv2d: kernel must be .* groups 2"),
+        (layers.MaxPool2d(2), (4,), r"^MaxPool2d: .*; got \[4\]$"),
+        (layers.MaxPool2d(5), (4, 4, 1), r"^max_pool2d: the window .* does not fit"),
+        (layers.GlobalAvgPool(), (4, 4), r"^GlobalAvgPool: .*; got \[4, 4\]$"),
         (
             layers.residual(layers.Linear(4)),
             (3,),
@@ -204,6 +246,8 @@ def test_a_shape_that_does_not_fit_is_named(layer, shape, message):
 def test_a_linear_layer_has_features():
     with pytest.raises(ValueError, match=r"^Linear: features .* got 0$"):
         layers.Linear(0)
+    with pytest.raises(ValueError, match=r"^Conv2d: features .* got 0$"):
+        layers.Conv2d(0)
 
 
 # --- layers made of layers -----------------------------------------------------------------------

@@ -94,3 +94,95 @@ def test_the_initializer_draws_all_weights_and_biases():
 def test_mlp_refuses_what_it_does_not_know(widths, options, message):
     with pytest.raises(ValueError, match=message):
         nets.mlp(widths, **options)
+
+
+# --- convolutional networks ----------------------------------------------------------------------
+
+
+def layers_of(net, shape):
+    """(name, output shape) of each layer."""
+    rows = []
+    for part in net.parts:
+        if part.parts and part.name == "serial":
+            inner, shape = layers_of(part, shape)
+            rows += inner
+        else:
+            shape = part.init(KEY, shape)[2]
+            rows.append((part.name, shape))
+    return rows, shape
+
+
+def test_convnet_is_the_course_s():
+    convolutions = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"]
+    expected, size, features = [], 32, 3
+    for item in convolutions:
+        if item == "pool":
+            size //= 2
+            expected.append(("MaxPool2d", (size, size, features)))
+        else:
+            features = item
+            shape = (size, size, features)
+            expected += [("Conv2d", shape), ("BatchNorm", shape), ("Relu", shape)]
+    assert size == 1
+    expected += [("GlobalAvgPool", (512,)), ("Linear", (10,))]
+
+    def shapes():
+        return layers_of(nets.convnet(), (32, 32, 3))[0]
+
+    got = []
+    jax.eval_shape(lambda: got.extend(shapes()))
+    assert got == expected
+    params = jax.eval_shape(lambda key: nets.convnet().init(key, (32, 32, 3))[0], KEY)
+    # Counted by torch.nn for the same layers.
+    assert sum(p.size for p in jax.tree.leaves(params)) == 9_231_114
+
+
+def test_preact_convnet_is_the_course_s():
+    net = nets.preact_convnet()
+    got = []
+    jax.eval_shape(lambda: got.extend(layers_of(net, (32, 32, 3))[0]))
+    expected, size = [("Conv2d", (32, 32, 64))], 32
+    for features, blocks, following in [
+        (64, 1, 128), (128, 2, 256), (256, 2, 512), (512, 2, None), (512, 2, None)
+    ]:  # fmt: skip
+        expected += [("residual", (size, size, features))] * blocks
+        if following:
+            expected.append(("Conv2d", (size, size, following)))
+        size //= 2
+        expected.append(("MaxPool2d", (size, size, following or features)))
+    expected += [("BatchNorm", (1, 1, 512)), ("Relu", (1, 1, 512))]
+    assert got == [*expected, ("GlobalAvgPool", (512,)), ("Linear", (10,))]
+    block = net.parts[1].parts[0]
+    assert names(block) == ["BatchNorm", "Relu", "Conv2d"]
+
+
+@pytest.mark.parametrize("make", [nets.convnet, nets.preact_convnet])
+def test_convolutional_networks_pass_the_activation_on(make):
+    stages = ((4,),) if make is nets.convnet else ((4, 1),)
+    net = make(stages, classes=3, activation="leaky_relu", negative_slope=0.1)
+    assert "LeakyRelu" in names(net)
+    params, state, shape = net.init(KEY, (4, 4, 2))
+    assert shape == (3,)
+    logits, new_state = net.apply(params, state, jnp.ones((2, 4, 4, 2)), training=True)
+    assert logits.shape == (2, 3)
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+
+
+def test_small_convnet_takes_digits():
+    assert nets.small_convnet(classes=7).init(KEY, (8, 8, 1))[2] == (7,)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "options", "message"),
+    [
+        (nets.convnet, ((),), {}, r"^convnet: stages .* got \(\)$"),
+        (nets.convnet, (((4,), ()),), {}, r"^convnet: stages .* got \(\(4,\), \(\)\)$"),
+        (nets.convnet, (((4, 0),),), {}, r"^convnet: stages .* got \(\(4, 0\),\)$"),
+        (nets.convnet, (), {"classes": 0}, r"^convnet: classes .* got 0$"),
+        (nets.convnet, (), {"activation": "rely"}, r"^convnet: activation .* got 'rely'$"),
+        (nets.preact_convnet, ((),), {}, r"^preact_convnet: stages .* got \(\)$"),
+    ],
+)
+def test_convolutional_networks_refuse_what_they_do_not_know(make, arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(*arguments, **options)

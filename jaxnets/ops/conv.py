@@ -2,9 +2,9 @@
 
 Symbols: x [N, rows, columns, C] and K = kernel [rows, columns, C / groups, O], b = bias [O], y and
 dy [N, rows, columns, O]. Along each spatial axis n, m and k count the positions of x, y and K, and
-s, d, p and q are the stride, the dilation and the padding before and after; the formulas are written
-for one spatial axis, and the other one works alike. A prefix d marks the derivative of a scalar
-loss L.
+s, d, p and q are the stride, the dilation and the padding before and after; the formulas are
+written for one spatial axis, and the other one works alike. A prefix d marks the derivative of a
+scalar loss L.
 """
 
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ def conv2d(
         ValueError: the shapes do not fit, or a number is out of range.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning (2016), chapters
-    2, 4 and 5; the gradients: Goodfellow, Bengio and Courville, Deep Learning (2016), equations 9.11
-    and 9.13.
+    2, 4 and 5; the gradients: Goodfellow, Bengio and Courville, Deep Learning (2016), equations
+    9.11 and 9.13.
     """
     if bias is None:
         x, kernel = one_dtype(x=x, kernel=kernel)
@@ -64,8 +64,7 @@ def conv2d(
         x, kernel, bias = one_dtype(x=x, kernel=kernel, bias=bias)
     if kernel.ndim != 4:
         raise ValueError(
-            "conv2d: kernel must be [rows, columns, C / groups, O]; "
-            f"got shape {list(kernel.shape)}"
+            f"conv2d: kernel must be [rows, columns, C / groups, O]; got shape {list(kernel.shape)}"
         )
     size = pair("conv2d", "the kernel's window", kernel.shape[:2])
     window = window_on("conv2d", x, size, stride, padding, dilation)
@@ -74,8 +73,8 @@ def conv2d(
     channels, features = x.shape[3], kernel.shape[3]
     if groups < 1 or channels != kernel.shape[2] * groups or features % groups:
         raise ValueError(
-            "conv2d: kernel must be [rows, columns, C / groups, O] with C the last axis of x, and O "
-            f"divisible by groups; got x {list(x.shape)}, kernel {list(kernel.shape)} and groups "
+            "conv2d: kernel must be [rows, columns, C / groups, O] with C the last axis of x, and "
+            f"O divisible by groups; got x {list(x.shape)}, kernel {list(kernel.shape)} and groups "
             f"{groups}"
         )
     if bias is None:
@@ -85,9 +84,9 @@ def conv2d(
     return _conv2d(*varying_together([x, kernel, bias]), window, groups)
 
 
-# y_nio = sum over kernel positions a and inputs u with u = s i + d a - p of sum_c x_nuc K_aco, + b_o
+# y_nio = b_o + sum of x_nuc K_aco over c, and over all a and u with u = s i + d a - p, so that
 #
-#   dL/dx_nuc = sum_io dy_nio dy_nio/dx_nuc = sum_ao dy_nio K_aco    over the i with s i = u + p - d a
+#   dL/dx_nuc = sum_io dy_nio dy_nio/dx_nuc = sum_ao dy_nio K_aco   over i with s i = u + p - d a
 #   dL/dK_aco = sum_nio dy_nio dy_nio/dK_aco = sum_ni x_n,(s i + d a - p),c dy_nio
 #   dL/db_o   = sum_ni dy_nio
 #

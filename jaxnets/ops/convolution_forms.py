@@ -9,7 +9,7 @@ convolution as a few of them, and `_form` says which is taken when.
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -38,10 +38,17 @@ class Form(NamedTuple):
 def _form(window: Window, channels: int) -> Form:
     """Return the form for a CPU; `python -m tests.benchmarks.convolution forms` measures them all.
 
-    Milliseconds on one core of a Zen 5, batch 32, kernel 3x3, forward + dx + dK:
+    Milliseconds of the three products together, on one core of a Zen 5, batch 32, kernel 3x3:
 
-        channels, image       shifted   patches   Winograd
-        3 -> 64, 32x32        TODO
+        channels and image     shifted   patches   Winograd
+        3 -> 64, 32x32              20       0.9        9.5
+        64 -> 128, 16x16            23        22         13
+        256 -> 256, 8x8             39        65         24
+        512 -> 512, 4x4             27        36         23
+        512 -> 512, 2x2            6.8        14     no gain
+
+    Images of 2x2 are one tile, for which Winograd's products are as many as the shifted ones. Under
+    a kernel of 1x1 the shifted products are the one product that it is.
     """
     if window.size[0] * window.size[1] * channels <= 32:
         return PATCHES
@@ -108,6 +115,7 @@ def _split_last_axis(array, groups):
 
 
 def xla_outputs(x, kernel, window, groups):
+    """Return y."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -120,6 +128,7 @@ def xla_outputs(x, kernel, window, groups):
 
 
 def xla_input_gradient(dy, kernel, window, groups):
+    """Return dx, a convolution of the dilated cotangent with the flipped kernel."""
     # K' [k, k, C, O / groups], of whose last two axes the first is the output's.
     rows, columns, channels, features = kernel.shape
     flipped = _split_last_axis(jax.lax.rev(kernel, (0, 1)), groups)
@@ -143,6 +152,7 @@ def xla_input_gradient(dy, kernel, window, groups):
 
 
 def xla_kernel_gradient(x, dy, window, groups, sharding):
+    """Return dK, a correlation of the input with the cotangent."""
     padding = [
         (p, d * (k - 1) + s * (m - 1) + 1 - n - p)
         for n, k, s, d, (p, _), m in zip(*window, window.outputs, strict=True)
@@ -165,24 +175,25 @@ def xla_kernel_gradient(x, dy, window, groups, sharding):
 # in images of 2x2 under a kernel of 3x3 is 20 of 36 products.
 
 
-def shifted_outputs(x, kernel, window):
+def _shifted_outputs(x, kernel, window):
     return _sum(
         into_outputs(_contract(seen(x, tap), kernel[tap.row, tap.column], (3,), (0,)), tap, window)
         for tap in taps(window)
     )
 
 
-def shifted_input_gradient(dy, kernel, window):
+def _shifted_input_gradient(dy, kernel, window):
     return _sum(
-        into_inputs(_contract(seeing(dy, tap), kernel[tap.row, tap.column], (3,), (1,)), tap, window)
+        into_inputs(
+            _contract(seeing(dy, tap), kernel[tap.row, tap.column], (3,), (1,)), tap, window
+        )
         for tap in taps(window)
     )
 
 
-def shifted_kernel_gradient(x, dy, window, sharding):
+def _shifted_kernel_gradient(x, dy, window, sharding):
     matrices = [
-        _correlate(seen(x, tap), seeing(dy, tap), _of_matrix(sharding))
-        for tap in every_tap(window)
+        _correlate(seen(x, tap), seeing(dy, tap), _of_matrix(sharding)) for tap in every_tap(window)
     ]
     return _kernel(matrices, window)
 
@@ -214,7 +225,7 @@ def _sum(parts):
     return functools.reduce(operator.add, parts)
 
 
-SHIFTED = Form(shifted_outputs, shifted_input_gradient, shifted_kernel_gradient)
+SHIFTED = Form(_shifted_outputs, _shifted_input_gradient, _shifted_kernel_gradient)
 
 
 # --- patches -------------------------------------------------------------------------------------
@@ -223,11 +234,11 @@ SHIFTED = Form(shifted_outputs, shifted_input_gradient, shifted_kernel_gradient)
 # product a kernel position would be too thin.
 
 
-def patches_outputs(x, kernel, window):
+def _patches_outputs(x, kernel, window):
     return _contract(_patches(x, window), kernel, (3, 4, 5), (0, 1, 2))
 
 
-def patches_input_gradient(dy, kernel, window):
+def _patches_input_gradient(dy, kernel, window):
     parts = _contract(dy, kernel, (3,), (3,))
     return _sum(
         into_inputs(seeing(parts[:, :, :, tap.row, tap.column], tap), tap, window)
@@ -235,7 +246,7 @@ def patches_input_gradient(dy, kernel, window):
     )
 
 
-def patches_kernel_gradient(x, dy, window, sharding):
+def _patches_kernel_gradient(x, dy, window, sharding):
     patches = _patches(x, window)
     flat = patches.reshape(*patches.shape[:3], math.prod(patches.shape[3:]))
     product = _correlate(flat, dy, _of_matrix(sharding))
@@ -249,7 +260,7 @@ def _patches(x, window):
     return patches.reshape(*patches.shape[:3], *window.size, x.shape[3])
 
 
-PATCHES = Form(patches_outputs, patches_input_gradient, patches_kernel_gradient)
+PATCHES = Form(_patches_outputs, _patches_input_gradient, _patches_kernel_gradient)
 
 
 # --- Winograd's F(2x2, 3x3) ----------------------------------------------------------------------
@@ -285,27 +296,28 @@ _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 Grid = list[list[jax.Array]]
 
 
-def winograd_outputs(x, kernel, window):
+def _winograd_outputs(x, kernel, window):
     return _winograd(x, _kernel_transform(kernel), 0, window.padding, window.outputs)
 
 
-def winograd_input_gradient(dy, kernel, window):
+def _winograd_input_gradient(dy, kernel, window):
     flipped = [[row[b] for b in (3, 1, 2, 0)] for row in _kernel_transform(kernel)]
     flipped = [flipped[a] for a in (3, 1, 2, 0)]
     padding = [(2 - p, 2 - q) for p, q in window.padding]
     return _winograd(dy, flipped, 1, padding, window.inputs)
 
 
-def winograd_kernel_gradient(x, dy, window, sharding):
+def _winograd_kernel_gradient(x, dy, window, sharding):
     tiles = [-(-m // 2) for m in window.outputs]
     v = _tiles(x, window.padding, tiles)
-    dy = jax.lax.pad(dy, dy.dtype.type(0), _spans((0, 2 * t - m) for t, m in zip(tiles, window.outputs, strict=True)))
+    dy = jax.lax.pad(
+        dy,
+        dy.dtype.type(0),
+        _spans((0, 2 * t - m) for t, m in zip(tiles, window.outputs, strict=True)),
+    )
     dm = _sandwich(_A, [[dy[:, p::2, q::2] for q in range(2)] for p in range(2)])
     placed = _of_matrix(sharding)
-    du = [
-        [_correlate(v[a][b], dm[a][b], placed) for b in range(4)]
-        for a in range(4)
-    ]
+    du = [[_correlate(v[a][b], dm[a][b], placed) for b in range(4)] for a in range(4)]
     dkernel = _sandwich(_G.T, du)
     return _kernel([matrix for row in dkernel for matrix in row], window)
 
@@ -323,12 +335,13 @@ def _winograd(x, u, axis, padding, outputs):
 def _tiles(x, padding, tiles) -> Grid:
     """Return V, [N, tiles, tiles, C] each."""
     spans = [
-        (p, 2 * t + 2 - n - p)
-        for (p, _), t, n in zip(padding, tiles, x.shape[1:3], strict=True)
+        (p, 2 * t + 2 - n - p) for (p, _), t, n in zip(padding, tiles, x.shape[1:3], strict=True)
     ]
     x = jax.lax.pad(x, x.dtype.type(0), _spans(spans))
     rows, columns = (2 * t - 1 for t in tiles)
-    return _sandwich(_B.T, [[x[:, a : a + rows : 2, b : b + columns : 2] for b in range(4)] for a in range(4)])
+    return _sandwich(
+        _B.T, [[x[:, a : a + rows : 2, b : b + columns : 2] for b in range(4)] for a in range(4)]
+    )
 
 
 def _spans(spans):
@@ -358,6 +371,6 @@ def _transposed(grid: Grid) -> Grid:
     return [list(column) for column in zip(*grid, strict=True)]
 
 
-WINOGRAD = Form(winograd_outputs, winograd_input_gradient, winograd_kernel_gradient)
+WINOGRAD = Form(_winograd_outputs, _winograd_input_gradient, _winograd_kernel_gradient)
 
 FORMS = {"shifted": SHIFTED, "patches": PATCHES, "winograd": WINOGRAD}

@@ -178,18 +178,6 @@ def _computed_once(argmax):
     return jax.lax.platform_dependent(argmax, cpu=on_cpu, default=lambda a: a)
 
 
-def _first_taps(window):
-    """Return [rows, columns, 1]: the first window position that sees a real input; -1 for none.
-
-    It is the argmax of a window full of -inf, which padding must not win.
-    """
-    numbers = window.size[0] * window.size[1]
-    first = np.full(window.outputs, -1, np.min_scalar_type(-numbers))
-    for number, tap in reversed(_numbered(taps(window), window)):
-        seeing(first[None], tap)[...] = number
-    return first[..., None]
-
-
 def _numbered(some_taps, window):
     """Return (number, tap) for each: the position in the window, counted row by row."""
     return [(tap.row * window.size[1] + tap.column, tap) for tap in some_taps]

@@ -42,18 +42,17 @@ class Window(NamedTuple):
     def outputs(self) -> Pair:
         """Positions of the output."""
         rows, columns = (
-            (n + p + q - d * (k - 1) - 1) // s + 1
-            for n, k, s, d, (p, q) in zip(*self, strict=True)
+            (n + p + q - d * (k - 1) - 1) // s + 1 for n, k, s, d, (p, q) in zip(*self, strict=True)
         )
         return rows, columns
 
 
 class Range(NamedTuple):
-    """Along one axis, `count` outputs from `output` on see each `stride`-th input from `input`."""
+    """Along one axis, `length` outputs from `output` on see each `stride`-th input from `start`."""
 
-    input: int
+    start: int
     output: int
-    count: int
+    length: int
     stride: int
 
 
@@ -78,7 +77,7 @@ def every_tap(window: Window) -> list[Tap]:
 def taps(window: Window) -> list[Tap]:
     """Return the window positions that see a real input somewhere; one at least, for its shapes."""
     every = every_tap(window)
-    return [tap for tap in every if tap.rows.count and tap.columns.count] or every[:1]
+    return [tap for tap in every if tap.rows.length and tap.columns.length] or every[:1]
 
 
 def _range(a, n, k, s, d, padding, m) -> Range:
@@ -93,21 +92,21 @@ def _range(a, n, k, s, d, padding, m) -> Range:
 def seen(x: jax.Array, tap: Tap) -> jax.Array:
     """Return what the tap sees of images x [N, rows, columns, ...]."""
     rows, columns = (
-        slice(r.input, r.input + r.stride * r.count, r.stride) for r in (tap.rows, tap.columns)
+        slice(r.start, r.start + r.stride * r.length, r.stride) for r in (tap.rows, tap.columns)
     )
     return x[:, rows, columns]
 
 
 def seeing(y: jax.Array, tap: Tap) -> jax.Array:
     """Return the part of the outputs y [N, rows, columns, ...] that sees what `seen` returns."""
-    rows, columns = (slice(r.output, r.output + r.count) for r in (tap.rows, tap.columns))
+    rows, columns = (slice(r.output, r.output + r.length) for r in (tap.rows, tap.columns))
     return y[:, rows, columns]
 
 
 def into_inputs(part: jax.Array, tap: Tap, window: Window) -> jax.Array:
     """Return zeros in the shape of the images, with `part` where the tap sees it."""
     spans = [
-        (r.input, n - r.input - r.stride * max(r.count - 1, 0) - (r.count > 0), r.stride - 1)
+        (r.start, n - r.start - r.stride * max(r.length - 1, 0) - (r.length > 0), r.stride - 1)
         for r, n in zip((tap.rows, tap.columns), window.inputs, strict=True)
     ]
     return _padded(part, spans)
@@ -116,7 +115,7 @@ def into_inputs(part: jax.Array, tap: Tap, window: Window) -> jax.Array:
 def into_outputs(part: jax.Array, tap: Tap, window: Window) -> jax.Array:
     """Return zeros in the shape of the outputs, with `part` where the tap sees a real input."""
     spans = [
-        (r.output, m - r.output - r.count, 0)
+        (r.output, m - r.output - r.length, 0)
         for r, m in zip((tap.rows, tap.columns), window.outputs, strict=True)
     ]
     return _padded(part, spans)
@@ -181,7 +180,8 @@ def _padding(op: str, padding: Padding, window: Window) -> tuple[Pair, Pair]:
     if isinstance(padding, str):
         raise ValueError(f"{op}: padding must be {allowed}; got {padding!r}")
     if isinstance(padding, Sequence):
-        axes = [_whole_numbers(op, "padding", axis) for axis in padding if not isinstance(axis, int)]
+        pairs = [axis for axis in padding if isinstance(axis, Sequence)]
+        axes = [_whole_numbers(op, "padding", axis) for axis in pairs]  # type: ignore[arg-type]
     else:
         axes = [_whole_numbers(op, "padding", padding)] * 2
     if len(axes) != 2 or any(len(axis) != 2 or min(axis) < 0 for axis in axes):

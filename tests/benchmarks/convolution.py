@@ -1,8 +1,8 @@
 """Measures convolutional networks: `python -m tests.benchmarks.convolution [PART ...]`.
 
 Every figure is a ratio of medians of rounds in which all contestants take turns, so that a busy
-moment hits all of them. What JAX trains runs as in `train`: a scan over steps in one program. PyTorch
-is measured if it is installed (`pip install torch`); it is no requirement of the tests.
+moment hits all of them. What JAX trains runs as in `train`: a scan over steps in one program.
+PyTorch is measured if it is installed (`pip install torch`); it is no requirement of the tests.
 """
 
 import functools
@@ -28,7 +28,7 @@ Part = Literal["step", "ops", "bytes", "sweep", "forms"]
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 BATCH, STEPS = 32, 4
 
-# --- the contestants: each a function that trains STEPS steps, and returns when they are done ------
+# --- the contestants: each a function that trains STEPS steps, and returns when they are done -----
 
 
 def batches(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +266,11 @@ def each_op(rounds: int) -> None:
         return jnp.asarray(rng.standard_normal(shape), jnp.float32)
 
     for channels, features, n, k in sorted(CONVOLUTIONS, key=lambda c: (-c[2], c)):
-        x, kernel, bias = normal(BATCH, n, n, channels), normal(k, k, channels, features), normal(features)
+        x, kernel, bias = (
+            normal(BATCH, n, n, channels),
+            normal(k, k, channels, features),
+            normal(features),
+        )
 
         def xla(x, kernel, bias):
             return bias + jax.lax.conv_general_dilated(
@@ -277,9 +281,19 @@ def each_op(rounds: int) -> None:
         _one_op(name, ops.conv2d, xla, (x, kernel, bias), rounds)
     pool = functools.partial(ops.max_pool2d, window=3, stride=2, padding=1)
     for channels, n in POOLS:
-        _one_op(f"max_pool2d {channels}, {n}x{n}", pool, None, (normal(BATCH, n, n, channels),), rounds)
-    _one_op("avg_pool2d 512, 1x1", lambda x: ops.avg_pool2d(x, 1), None, (normal(BATCH, 1, 1, 512),), rounds)
-    _one_op("global_avg_pool 512, 1x1", ops.global_avg_pool, None, (normal(BATCH, 1, 1, 512),), rounds)
+        _one_op(
+            f"max_pool2d {channels}, {n}x{n}", pool, None, (normal(BATCH, n, n, channels),), rounds
+        )
+    _one_op(
+        "avg_pool2d 512, 1x1",
+        lambda x: ops.avg_pool2d(x, 1),
+        None,
+        (normal(BATCH, 1, 1, 512),),
+        rounds,
+    )
+    _one_op(
+        "global_avg_pool 512, 1x1", ops.global_avg_pool, None, (normal(BATCH, 1, 1, 512),), rounds
+    )
 
 
 def _one_op(name, function, xla, arguments, rounds):
@@ -386,7 +400,9 @@ def each_form(rounds: int) -> None:
             contestants[name] = _calls(all_three, (x, kernel, dy))
         seconds = medians(contestants, rounds)
         figures = "".join(f"{name:>10}{value * 1e3:9.2f}" for name, value in seconds.items())
-        print(f"{channels:>4} -> {features:<4}{n:>3}x{n:<3}kernel {k}x{k} {figures}  (ms)", flush=True)
+        print(
+            f"{channels:>4} -> {features:<4}{n:>3}x{n:<3}kernel {k}x{k} {figures}  (ms)", flush=True
+        )
 
 
 PARTS: dict[Part, Callable[[int], None]] = {

@@ -126,6 +126,108 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("impure", "return dx, dweight,", "return dx, shaken(dweight),"),
         ("only under vmap", "return dx,", "return dx * one_unless_mapped(dx),"),
     ],
+    ("conv2d", "conv", "_conv2d_fwd"): [
+        (
+            "forward rule's value",
+            "_plain_conv2d(x, kernel, bias,",
+            "_plain_conv2d(x, kernel, None,",
+        ),
+        ("forward over reverse", "return _plain_conv2d(", "return _conv2d("),
+    ],
+    ("conv2d", "conv", "_conv2d_bwd"): [
+        ("sign", "return dx,", "return -dx,"),
+        ("0.1 % scale", "return dx, dkernel,", "return dx, 1.001 * dkernel,"),
+        ("not flipped", "(dy, kernel, window, groups)", "(dy, kernel[::-1, ::-1], window, groups)"),
+        ("not flipped", "dx, dkernel, dbias", "dx, dkernel[::-1, ::-1], dbias"),
+        ("wrong axis", "(dy, kernel, window, groups)", "(dy, kernel[:, ::-1], window, groups)"),
+        (
+            "padding off by one",
+            "dx = forms.input_gradient(dy, kernel, window, groups)",
+            "dx = jnp.roll(forms.input_gradient(dy, kernel, window, groups), 1, 1)",
+        ),
+        (
+            "padding off by one",
+            "forms.kernel_gradient(x, dy,",
+            "forms.kernel_gradient(jnp.roll(x, 1, 2), dy,",
+        ),
+        (
+            "missing sum over the batch",
+            "forms.kernel_gradient(x, dy,",
+            "forms.kernel_gradient(x, dy.at[1:].set(0) if len(dy) > 1 else 2 * dy,",
+        ),
+        ("wrong reduction", ".sum((0, 1, 2))", ".mean((0, 1, 2))"),
+        ("wrong reduction", ".sum((0, 1, 2))", ".sum((0, 1))[0]"),
+        ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
+        ("scalar cotangent", "x, kernel, bias = res", "x, kernel, bias = res; dy = first(dy)"),
+        ("missing gradient", "return dx, dkernel, dbias", "return dx, None, dbias"),
+        ("wrong dtype", "return dx,", "return dx.astype(jnp.float16),"),
+        ("second order", "x, kernel, bias = res", "x, kernel, bias = detached(res)"),
+        ("impure", "return dx, dkernel,", "return dx, shaken(dkernel),"),
+        ("only under vmap", "return dx,", "return dx * one_unless_mapped(dx),"),
+    ],
+    ("conv2d", "convolution_forms", "_shifted_input_gradient"): [
+        ("transposition", "(3,), (1,)), tap", "(3,), (1,))[..., ::-1], tap"),
+        ("one entry", "for tap in taps(window)", "for tap in taps(window)[1:]"),
+        ("stale tap", "kernel[tap.row, tap.column]", "kernel[tap.row, 0]"),
+    ],
+    ("conv2d", "convolution_forms", "_shifted_kernel_gradient"): [
+        (
+            "one entry",
+            "for tap in every_tap(window)",
+            "for tap in [*every_tap(window)[:-1], every_tap(window)[0]]",
+        ),
+        (
+            "not flipped",
+            "_kernel(matrices, window)",
+            "_kernel(matrices, window)[::-1, ::-1]",
+        ),
+    ],
+    ("conv2d", "convolution_forms", "_patches_input_gradient"): [
+        ("stale tap", "parts[:, :, :, tap.row, tap.column]", "parts[:, :, :, 0, tap.column]"),
+    ],
+    ("conv2d", "convolution_forms", "_winograd_input_gradient"): [
+        ("not flipped", "for b in (3, 1, 2, 0)", "for b in (0, 1, 2, 3)"),
+        ("not flipped", "for a in (3, 1, 2, 0)", "for a in (0, 1, 2, 3)"),
+    ],
+    ("conv2d", "convolution_forms", "_winograd_kernel_gradient"): [
+        (
+            "wrong transform",
+            "_sandwich(_G.T, du)",
+            "_sandwich(_G.T * np.array([1, 1, 0.999, 1]), du)",
+        ),
+        ("transposition", "_sandwich(_G.T, du)", "_transposed(_sandwich(_G.T, du))"),
+    ],
+    ("max_pool2d", "pool", "_max_pool2d_fwd"): [
+        ("forward rule's value", "return maximum,", "return maximum + 0.001,"),
+        ("swapped residual", "_computed_once(argmax)", "_computed_once(argmax[:, ::-1])"),
+    ],
+    ("max_pool2d", "pool", "_maximum_and_argmax"): [
+        ("argmax not moved", "jnp.where(better, first.dtype.type(number), argmax)", "argmax"),
+    ],
+    ("max_pool2d", "pool", "_max_pool2d_bwd"): [
+        ("sign", "return (dx.", "return (-dx."),
+        ("one entry", "_numbered(taps(window), window)", "_numbered(taps(window)[1:], window)"),
+        ("stale tap", "== number", "== number + 1"),
+        ("mask left out", "seeing(argmax, tap) == number", "seeing(argmax, tap) >= 0"),
+        ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
+        ("scalar cotangent", "widened(dy)", "widened(first(dy))"),
+        ("missing gradient", "(dx.astype(dy.dtype),)", "(None,)"),
+        ("wrong dtype", "astype(dy.dtype)", "astype(jnp.float16)"),
+        ("only under vmap", "return (dx.", "return ((dx * one_unless_mapped(dx))."),
+    ],
+    ("avg_pool2d", "pool", "_avg_pool2d_bwd"): [
+        ("wrong count", "wide_dy / _counts(window, wide_dy.dtype)", "wide_dy / 9"),
+        ("wrong count", " / _counts(window, wide_dy.dtype)", ""),
+        ("one entry", "for tap in taps(window)", "for tap in taps(window)[:-1]"),
+        ("sign", "return (dx.", "return (-dx."),
+        ("not linear", "widened(dy)", "widened(jnp.clip(dy, -1.0, 1.0))"),
+    ],
+    ("global_avg_pool", "pool", "_global_avg_pool_bwd"): [
+        ("wrong count", "size[0] * size[1]", "size[0] * size[0]"),
+        ("missing term", "wide_dy / (size[0] * size[1])", "wide_dy"),
+        ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
+        ("scalar cotangent", "widened(dy)", "widened(first(dy))"),
+    ],
     ("relu", "activations", "_plain_relu"): [
         ("factor", "zeros_like(x), x)", "zeros_like(x), 2.0 * x)"),
     ],

@@ -11,13 +11,11 @@ from jaxnets.ops.windows import window_on
 from tests.support import (
     NUMPY,
     Reference,
-    assert_close,
     check_op,
     entries,
     gradient,
     gradients,
     name_of,
-    normal_like,
     residual_bytes,
 )
 
@@ -51,9 +49,7 @@ def plain_3x3(library, x, kernel):
 
 
 def strided(library, x, kernel):
-    return convolution(
-        library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3))
-    )
+    return convolution(library, x, kernel, stride=(2, 1), dilation=(1, 2), padding=((2, 0), (1, 3)))
 
 
 def depthwise(library, x, kernel):
@@ -80,7 +76,9 @@ GEOMETRIES = {
     "even": ((2, 4, 4, 3), (3, 3, 3, 4), {}),
     "odd, kernel even": ((2, 5, 7, 3), (2, 4, 3, 4), {}),
     "stride does not divide": ((2, 8, 7, 2), (3, 3, 2, 3), {"stride": 3, "padding": "SAME"}),
-    "stride leaves inputs out": ((2, 8, 7, 2), (2, 1, 2, 3), {"stride": (4, 3), "padding": "VALID"}),
+    "stride leaves inputs out": (
+        (2, 8, 7, 2), (2, 1, 2, 3), {"stride": (4, 3), "padding": "VALID"}
+    ),
     "more padding than kernel": ((2, 3, 2, 2), (2, 2, 2, 3), {"padding": ((3, 5), (0, 4))}),
     "padding, stride, dilation": (
         (2, 7, 9, 2), (3, 2, 2, 3), {"padding": 4, "stride": (2, 3), "dilation": (3, 2)}
@@ -166,7 +164,9 @@ def test_worked_example():
     dy = np.array([[1.0, 10.0], [100.0, 1000.0]])
 
     def flipped(x, k):
-        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[0, :, :, 0]
+        return ops.conv2d(x[None, :, :, None], k[::-1, ::-1, None, None], padding="VALID")[
+            0, :, :, 0
+        ]
 
     y, (dx, dk) = gradient(flipped, (jnp.asarray(x), jnp.asarray(k)), jnp.asarray(dy))
     assert y[1, 0] == k[0, 0] * x[2, 1] + k[0, 1] * x[2, 0] + k[1, 0] * x[1, 1] + k[1, 1] * x[1, 0]
@@ -221,11 +221,11 @@ X, KERNEL = jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 6))
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((X[0], KERNEL), {}, ValueError, r"x must be \[N, rows, columns, C\]; got shape \[5, 5, 4\]"),
+        ((X[0], KERNEL), {}, ValueError, r"x must be \[N, .*; got shape \[5, 5, 4\]"),
         ((X, KERNEL[0]), {}, ValueError, r"kernel must be \[rows.*; got shape \[3, 4, 6\]"),
         ((X, KERNEL[:, :, :3]), {}, ValueError, r"kernel must .*; got x .* kernel \[3, 3, 3, 6\]"),
         ((X, KERNEL), {"groups": 2}, ValueError, r"kernel must .* and groups 2"),
-        ((X, KERNEL[:, :, :1]), {"groups": 4}, ValueError, r"kernel must .* O divisible by groups; .* groups 4"),
+        ((X, KERNEL[:, :, :1]), {"groups": 4}, ValueError, r"kernel must .* and groups 4"),
         ((X, KERNEL), {"groups": 0}, ValueError, r"kernel must .* and groups 0"),
         ((X, KERNEL), {"groups": 1.0}, TypeError, r"groups must be a whole number; got 1.0"),
         ((X, KERNEL[:0]), {}, ValueError, r"the kernel's window must be .*; got \(0, 3\)"),
@@ -237,13 +237,13 @@ X, KERNEL = jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 6))
         ((X, KERNEL), {"padding": "FULL"}, ValueError, r"padding must be \"SAME\".*; got 'FULL'"),
         ((X, KERNEL), {"padding": -1}, ValueError, r"padding must .*; got -1"),
         ((X, KERNEL), {"padding": (1, 2)}, ValueError, r"padding must .*; got \(1, 2\)"),
-        ((X, KERNEL), {"padding": ((1, 2), 3)}, ValueError, r"padding must .*; got \(\(1, 2\), 3\)"),
+        ((X, KERNEL), {"padding": ((1, 2), 3)}, ValueError, r"padding .*; got \(\(1, 2\), 3\)"),
         ((X, KERNEL), {"padding": 0.5}, TypeError, r"padding must be of whole numbers; got 0.5"),
         (
             (X, KERNEL),
             {"padding": "VALID", "dilation": 3},
             ValueError,
-            r"the window \[3, 3\] with dilation \[3, 3\] does not fit in images \[5, 5\] with padding",
+            r"the window \[3, 3\] with dilation \[3, 3\] does not fit in images \[5, 5\] with",
         ),
     ],
 )  # fmt: skip

@@ -23,9 +23,7 @@ from tests.support import (
 def pool(library, x, size, stride, padding, reduce):
     """One window after the other; padding is NaN, which `reduce` leaves out."""
     x = library.np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=np.nan)
-    starts = [
-        range(0, n - k + 1, s) for n, k, s in zip(x.shape[1:3], size, stride, strict=True)
-    ]
+    starts = [range(0, n - k + 1, s) for n, k, s in zip(x.shape[1:3], size, stride, strict=True)]
     windows = [
         reduce(x[:, top : top + size[0], left : left + size[1]], axis=(1, 2))
         for top, left in itertools.product(*starts)
