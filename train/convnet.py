@@ -5,7 +5,7 @@ python -m train.convnet --dataset cifar10 --architecture preact --learning-rate 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from train.config import ConvnetRun
@@ -21,7 +21,7 @@ def network(run: ConvnetRun, hyper: "Hyper", classes: int) -> "Layer":
     from jaxnets import initializers, nets  # Slow, and not needed to refuse a flag.
 
     convnet = run.network
-    architectures = {
+    architectures: dict[str, Callable[..., Layer]] = {
         "small": nets.small_convnet,
         "convnet": nets.convnet,
         "preact": nets.preact_convnet,

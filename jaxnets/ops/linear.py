@@ -59,6 +59,17 @@ def _contract(a, b, axes, out_sharding=None):
     return jax.lax.dot_general(a, b, (axes, ((), ())), out_sharding=out_sharding)
 
 
+def _strided_badly(x):
+    """Whether a CPU's product x^T dy should go over a transposed copy of x [batch, in].
+
+    It goes down the columns of x. Entries a multiple of 2 KB apart fall on the same few sets of the
+    cache: with batch 200 and 100 outputs, 3072 inputs took two cores 970 us, and 335 us after the
+    transposition. Where they do not, as with 784, the copy is wasted.
+    """
+    strided = x.ndim == 2 and x.shape[0] > 1 and x.shape[1] * x.dtype.itemsize % 2048 == 0
+    return strided and jax.default_backend() == "cpu"
+
+
 def _plain_linear(x, weight, bias):
     y = _contract(x, weight, ((x.ndim - 1,), (0,)))
     if bias is None:
@@ -80,7 +91,11 @@ def _linear_bwd(res, dy):
     x, weight, bias = res
     leading = tuple(range(x.ndim - 1))
     dx = _contract(dy, weight, ((x.ndim - 1,), (1,)), sharding_of(x))
-    dweight = _contract(x, dy, (leading, leading), sharding_of(weight))
+    if _strided_badly(x):
+        columns = jax.lax.optimization_barrier(x.T)  # Else XLA folds it into the product again.
+        dweight = _contract(columns, dy, ((1,), (0,)), sharding_of(weight))
+    else:
+        dweight = _contract(x, dy, (leading, leading), sharding_of(weight))
     (wide_dy,) = widened(dy)
     dbias = None if bias is None else wide_dy.sum(leading).astype(bias.dtype)
     return dx, dweight, dbias
