@@ -38,14 +38,15 @@ class Form(NamedTuple):
 def _form(window: Window, channels: int) -> Form:
     """Return the form for a CPU; `python -m tests.benchmarks.convolution forms` measures them all.
 
-    Milliseconds of the three products together, on one core of a Zen 5, batch 32, kernel 3x3:
+    CPU milliseconds of the three products together, on one core of a Zen 5, batch 32:
 
-        channels and image     shifted   patches   Winograd
-        3 -> 64, 32x32              20       0.9        9.5
-        64 -> 128, 16x16            23        22         13
-        256 -> 256, 8x8             39        65         24
-        512 -> 512, 4x4             27        36         23
-        512 -> 512, 2x2            6.8        14     no gain
+        channels, image, kernel       shifted   patches   Winograd
+        3 -> 64, 32x32, 3x3              74.9      11.2       36.1
+        64 -> 128, 16x16, 3x3            56.6      42.4       33.6
+        256 -> 256, 8x8, 3x3             48.0      52.3       21.7
+        256 -> 512, 4x4, 3x3             13.3      16.9       10.8
+        512 -> 512, 2x2, 3x3              5.6      10.4        8.7
+        128 -> 256, 16x16, 1x1            8.7       8.5
 
     Images of 2x2 are one tile, for which Winograd's products are as many as the shifted ones. Under
     a kernel of 1x1 the shifted products are the one product that it is.

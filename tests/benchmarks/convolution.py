@@ -201,7 +201,9 @@ def of_pytorch(memory_format: str, runs: int = 1) -> Callable:
     return run
 
 
-def medians(contestants: dict[str, Callable], rounds: int) -> dict[str, float]:
+def medians(
+    contestants: dict[str, Callable], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Return the median seconds of a call of each, the calls taking turns."""
     for call in contestants.values():
         call()
@@ -209,9 +211,9 @@ def medians(contestants: dict[str, Callable], rounds: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -379,7 +381,7 @@ def sweep(rounds: int) -> None:
 
 
 def each_form(rounds: int) -> None:
-    """What `convolution_forms` chooses among: forward, input and kernel gradient of each form."""
+    """What `convolution_forms` chooses among: the three products of each form, in CPU time."""
     rng = np.random.default_rng(0)
     for channels, features, n, k in sorted(CONVOLUTIONS, key=lambda c: (-c[2], c)):
         shapes = (BATCH, n, n, channels), (k, k, channels, features), (BATCH, n, n, features)
@@ -398,7 +400,7 @@ def each_form(rounds: int) -> None:
                 )
 
             contestants[name] = _calls(all_three, (x, kernel, dy))
-        seconds = medians(contestants, rounds)
+        seconds = medians(contestants, rounds, time.process_time)
         figures = "".join(f"{name:>10}{value * 1e3:9.2f}" for name, value in seconds.items())
         print(
             f"{channels:>4} -> {features:<4}{n:>3}x{n:<3}kernel {k}x{k} {figures}  (ms)", flush=True
