@@ -1,7 +1,7 @@
 """Measures convolutional networks: `python -m tests.benchmarks.convolution [PART ...]`.
 
 Every figure is a ratio of medians of rounds in which all contestants take turns, so that a busy
-moment hits all of them. jaxnets runs as in `train`: a scan over steps in one program; what
+moment hits all of them. jaxnets runs as in `train`, a scan over steps in one program. What
 convolves by XLA runs a compiled step at a time, which is faster for it. PyTorch is measured if it is
 installed (`pip install torch`); it is no requirement of the tests.
 """
@@ -52,7 +52,7 @@ def of_jaxnets(
 
 
 def _trained(loss: Callable, params, state, *, scan: bool = True) -> Callable:
-    """Train by a scan over steps, or by a compiled step: XLA's convolutions are slower in a scan."""
+    """Train by a scan over steps, or by a compiled step, in which XLA's convolutions are faster."""
     optimizer = optax.adam(1e-4)
 
     def step(carry, batch):
