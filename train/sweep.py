@@ -280,27 +280,19 @@ def varying(runs: Sequence[Run]) -> list[str]:
     return [name for name in values[0] if len({row[name] for row in values}) > 1]
 
 
-def choose_lockstep(platform: str, runs: int, batch_size: int, parameters: int) -> int:
-    """Return how many runs of a group to train at a time.
+def choose_lockstep(platform: str, runs: int) -> int:
+    """Return how many runs of a group to train at a time on a device.
 
     Args:
         platform: of the device: "cpu", "gpu" or "tpu".
-        runs: how many runs there are.
-        batch_size: examples per update.
-        parameters: how many numbers the network of a run learns.
+        runs: how many runs the device has.
     """
     if platform != "cpu":
         return runs
-    # Microseconds per step and run of twenty runs with Adam on two cores, by how many at a time:
-    #                             1     2     4     8    20
-    #   64-100-10, batch 1       12    17    14    12    13
-    #   64-100-10, batch 200    234   199   192   188   171
-    #   784-300-10, batch 1     410   387   350   461   625
-    #   784-300-10, batch 50   1401  1358  1343  2001  1785
-    #   784-300-10, batch 200  2889  2626  3195  4263  3769
-    #   3072-100-10, batch 1    519   422   384   508   655
-    # Small networks share the cost of starting each operation. For larger ones that is nothing,
-    # and those in lockstep must stay in the cache together, which the optimizer goes through.
-    if parameters * batch_size > 20_000_000:
-        return 1
-    return max(1, min(runs, 1_000_000 // parameters))
+    # Each core of a CPU has runs of its own (see `backend`), and one at a time stays in its cache.
+    # Microseconds per step and run of twenty runs on two cores, by how many at a time on each:
+    #                                  1      5     10
+    #   64-100-10, batch 1, Adam      6.6    6.0    6.1
+    #   64-100-10, batch 200, Adam   59.5   60.4   62.0
+    #   784-300-10, batch 1, SGD     26.6   34.6   32.7
+    return 1

@@ -74,7 +74,7 @@ class Trainer:
         choose = lockstep is None
         if lockstep is None:
             platform, runs = jax.devices()[0].platform, len(self._seeds) // devices
-            lockstep = choose_lockstep(platform, runs, training.batch_size, self.parameters)
+            lockstep = choose_lockstep(platform, runs)
 
         def initialise(key, hyper, _):
             return program.initialise(hyper, key)
