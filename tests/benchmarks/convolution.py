@@ -1,9 +1,9 @@
 """Measures convolutional networks: `python -m tests.benchmarks.convolution [PART ...]`.
 
 Every figure is a ratio of medians of rounds in which all contestants take turns, so that a busy
-moment hits all of them. jaxnets runs as in `train`, a scan over steps in one program. What
-convolves by XLA runs a compiled step at a time, which is faster for it. PyTorch is measured if it is
-installed (`pip install torch`); it is no requirement of the tests.
+moment hits all of them. jaxnets runs as in `train`, a scan over steps in one program. What uses
+XLA's convolution runs a compiled step at a time, which is faster for it. PyTorch is measured if it
+is installed (`pip install torch`); it is no requirement of the tests.
 """
 
 import functools
