@@ -102,6 +102,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "MLP with hand-written modules on CIFAR-10",
         (f"{BY_HAND} --hidden 100 --activation relu --learning-rate 2e-3 --steps 1500",),
         (Reported({}, "test_accuracy", 0.47, "best"),),
+        minutes=0.5,
     ),
     Experiment(
         "A2",
@@ -160,6 +161,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({"steps": 1500}, "test_accuracy", 0.4732),
             Reported({"steps": 500}, "test_accuracy", 0.4604),
         ),
+        minutes=0.5,
     ),
     Experiment(
         "B2",
@@ -173,6 +175,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({"steps": 1500}, "test_accuracy", 0.4079),
             Reported({"steps": 2500}, "test_accuracy", 0.4615),
         ),
+        minutes=0.5,
     ),
     Experiment(
         "B3",
@@ -287,6 +290,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({}, "test_accuracy", 0.49, "best"),
             Reported({}, "train_accuracy", 0.55, "best"),
         ),
+        minutes=0.5,
     ),
     Experiment(
         "D4",
