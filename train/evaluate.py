@@ -172,7 +172,7 @@ def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:
 def _row(stored: Results, index: int) -> tuple[dict[str, Any], int]:
     """The row of summary.json that a run is part of, and its position in it."""
     assert stored.summary is not None
-    config = results.configuration(stored.runs[index])
+    config = store.configuration(stored.runs[index])
     (row,) = (row for row in stored.summary["rows"] if row["config"] == config)
     return row, stored.indices(config).index(index)
 

@@ -33,7 +33,9 @@ class Results(NamedTuple):
 
     def indices(self, config: dict[str, Any]) -> list[int]:
         """The runs of a configuration."""
-        return [index for index, flags in enumerate(self.runs) if configuration(flags) == config]
+        return [
+            index for index, flags in enumerate(self.runs) if store.configuration(flags) == config
+        ]
 
 
 def read(path: Path) -> Results:
@@ -102,11 +104,6 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     return value
 
 
-def configuration(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return those flags of a run that make its configuration."""
-    return {name: v for name, v in flags.items() if name not in store.NOT_OF_CONFIGURATION}
-
-
 def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list[Record]]]]:
     """Yield for each configuration its row, as in summary.json, and the evaluations of its runs.
 
@@ -120,7 +117,7 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
         return
     found: list[dict[str, Any]] = []
     for flags in results.runs:
-        config = configuration(flags)
+        config = store.configuration(flags)
         if config not in found:
             found.append(config)
     for config in found:

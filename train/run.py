@@ -285,8 +285,7 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
     for result in results:
         found.setdefault(replaced(result.run, {"seed": None, "fold": None}), []).append(result)
     for several in found.values():
-        config = flags(several[0].run)
-        config = {k: v for k, v in config.items() if k not in store.NOT_OF_CONFIGURATION}
+        config = store.configuration(flags(several[0].run))
         records = [result.records for result in several]
         folds = [result.run.data.fold or 0 for result in several]
         yield (

@@ -32,7 +32,7 @@ SETS = ("train", "validation", "test")
 BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
 
 # Flags that tell runs of one configuration apart, or that do not change what a run comes to.
-NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
+_NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
 
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
@@ -250,6 +250,11 @@ def row(
             "best": spread([best(values) if values else None for values in seen]),
         }
     return result
+
+
+def configuration(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return those flags of a run that make its configuration."""
+    return {name: v for name, v in flags.items() if name not in _NOT_OF_CONFIGURATION}
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train import figures
 from train.config import ConvnetRun, flags
 from train.convnet import main, network
 from train.hyper import hyperparameters
@@ -24,15 +23,6 @@ def logits(*arguments):
     params, state, shape = net.init(key, (8, 8, 1))
     assert shape == (10,)
     return net.apply(params, state, jnp.ones((2, 8, 8, 1)) * jnp.arange(1.0, 9.0)[:, None])[0]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
-    with jax.numpy_dtype_promotion("standard"):
-        yield tmp_path
 
 
 def test_without_a_flag_it_learns_the_digits(here):

@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from train import device, figures
+from train import device
 from train.device import Fitting, explained, free_memory
 from train.mlp import main
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "bands", lambda *arguments: None)
-    with jax.numpy_dtype_promotion("standard"):
-        yield tmp_path
 
 
 @pytest.mark.parametrize("platform", ["foo", "cuda"])

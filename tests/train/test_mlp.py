@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import figures, program, trainer
+from train import program, trainer
 from train.config import MlpRun, flags
 from train.data import load
 from train.hyper import Hyper, hyperparameters
@@ -32,15 +32,6 @@ def started(folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
-    with jax.numpy_dtype_promotion("standard"):
-        yield tmp_path
 
 
 def read(path):

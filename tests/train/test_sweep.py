@@ -22,16 +22,6 @@ def values_of(runs, *names):
     return [tuple(flags(run)[name] for name in names) for run in runs]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "curves", lambda *arguments: None)
-    monkeypatch.setattr(figures, "bands", lambda *arguments: None)
-    with jax.numpy_dtype_promotion("standard"):
-        yield tmp_path
-
-
 def read(path):
     return json.loads(path.read_text())
 
