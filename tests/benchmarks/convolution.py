@@ -24,6 +24,12 @@ from jaxnets import autodiff, layers, nets, ops
 from jaxnets.costs import residual_bytes
 from jaxnets.ops import convolution_forms as forms
 from jaxnets.ops.windows import window_on
+from train import backend
+from train.config import Training
+from train.examples import Data, Sets
+from train.hyper import hyperparameters
+from train.program import make_program
+from train.trainer import Trainer
 
 Part = Literal["step", "ops", "bytes", "sweep", "forms"]
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
@@ -358,39 +364,23 @@ def saved_bytes(rounds: int) -> None:
 
 
 def sweep(rounds: int) -> None:
-    """Ten ConvNets, that is seeds, one after the other in one program, against PyTorch."""
+    """Ten ConvNets, that is seeds, as `train.convnet` trains them, against PyTorch."""
     runs = 10
-    net, optimizer = nets.convnet(STAGES), optax.adam(1e-4)
-    data = batches(np.random.default_rng(0))
-
-    def init(key):
-        params, state, _ = net.init(key, (32, 32, 3))
-        return params, state, optimizer.init(params)
-
-    def step(carry, batch):
-        params, state, moments = carry
-
-        def loss(params):
-            logits, new_state = net.apply(params, state, batch[0], training=True)
-            return ops.softmax_cross_entropy(logits, batch[1]).mean(), new_state
-
-        grads, state = jax.grad(loss, has_aux=True)(params)
-        updates, moments = optimizer.update(grads, moments, params)
-        return (optax.apply_updates(params, updates), state, moments), None
-
-    def train(carry, data):
-        return jax.lax.map(lambda one: jax.lax.scan(step, one, data)[0], carry)
-
-    train = jax.jit(train, donate_argnums=0)
-    carry = jax.jit(jax.vmap(init))(jax.random.split(jax.random.key(0), runs))
-
-    def run():
-        nonlocal carry
-        carry = jax.block_until_ready(train(carry, data))
-
-    contestants = {"jaxnets": run}
+    x, labels = (np.concatenate(a) for a in batches(np.random.default_rng(0)))
+    shift, scale = np.zeros(x.shape[1:], np.float32), np.float32(1)
+    examples = Data(*map(jnp.asarray, (x, labels, shift, scale)))
+    trainer = Trainer(
+        make_program(lambda hyper: nets.convnet(STAGES), x.shape[1:], "adam"),
+        [hyperparameters({"learning_rate": 1e-4})] * runs,
+        list(range(runs)),
+        Training(batch_size=BATCH, eval_every=STEPS),
+        Sets(examples, None, examples),
+    )
+    evaluations = trainer.train([STEPS * 1000], lambda step, steps_per_second: None)
+    next(evaluations)
+    contestants = {"jaxnets": lambda: next(evaluations)}
     contestants |= {f"PyTorch, {f}": of_pytorch(f, runs) for f in _pytorch_formats()}
-    _report("ten ConvNets, a step of all", medians(contestants, max(rounds // 4, 3)), STEPS)
+    _report("ten ConvNets, a step of all", medians(contestants, max(rounds // 2, 3)), STEPS)
 
 
 def each_form(rounds: int) -> None:
@@ -436,6 +426,7 @@ class Options:
 
 
 def main(options: Options) -> int:
+    backend.set_up()
     for part in options.parts:
         PARTS[part](options.rounds)
     return 0
