@@ -36,12 +36,13 @@ class Experiment(NamedTuple):
         name: a letter for the report and a number.
         source: where the report has it.
         title: what it is.
-        commands: what follows `python -m train.`; the first is what the figure shows.
+        commands: what follows `python -m train.`.
         reported: the numbers of the report.
         minutes: how long one seed took on a CPU with two cores; None where it was not run in full.
-        figure: "curves" against the step; "against", the accuracy against a flag, a line for each
-            value of another; "heat map", the accuracy for each pair of values of two flags.
+        figure: "curves" of loss and accuracy; "against", the accuracy against a flag, a line for
+            each value of another; "heat map", the accuracy for each pair of values of two flags.
         flags: the two flags of such a figure.
+        axis: what curves are drawn against.
         note: what to know of it.
         quick: flags of its reduced form.
     """
@@ -54,6 +55,7 @@ class Experiment(NamedTuple):
     minutes: float | None = None
     figure: Literal["curves", "against", "heat map"] = "curves"
     flags: tuple[str, str] = ("", "")
+    axis: Literal["step", "epoch"] = "step"
     note: str = ""
     quick: str = ""
 
@@ -109,11 +111,11 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "UvA 2018, table 1, figure 2",
         "Width, depth and number of steps",
         (
-            f"{FRAMEWORK} --hidden 3x4000 --learning-rate 2e-3 --steps 5000 10000",
             f"{FRAMEWORK} --hidden 1x100 1x500 --learning-rate 2e-3 --steps 1500",
             f"{FRAMEWORK} --hidden 1x1000 5x100 --learning-rate 2e-3 --steps 1500 5000 10000",
             f"{FRAMEWORK} --hidden 3x1000 --learning-rate 2e-3 --steps 5000 10000",
             f"{FRAMEWORK} --hidden 5x1000 --learning-rate 1e-3 2e-3 --steps 5000 10000",
+            f"{FRAMEWORK} --hidden 3x4000 --learning-rate 2e-3 --steps 5000 10000",
         ),
         _rows(
             "test_accuracy",
@@ -339,6 +341,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         ),
         figure="against",
         flags=("batch_size", "norm"),
+        quick="--batch-size 1 16 256",
         note="The report argues in words. One epoch of MNIST, one learning rate for all batches.",
     ),
     Experiment(
@@ -361,6 +364,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             "--preprocessing unit --validation 0",
         ),
         (Reported({}, "train_loss", 0.05),),
+        axis="epoch",
     ),
     Experiment("E3", "VU 2020, question 6, tables 2 and 3", "Shapes of one example and of a batch"),
     Experiment(
@@ -381,6 +385,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             f"{MNIST} --validation 5000 --learning-rate 0.01 --batch-size 32 --epochs 5 "
             f"--eval-every 1718",
         ),
+        axis="epoch",
     ),
     Experiment(
         "E6",

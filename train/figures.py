@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -53,21 +53,28 @@ class _Line(NamedTuple):
     style: dict[str, Any]
 
 
-def curves(runs: Sequence[Sequence[Record]], path: Path, title: str, note: str) -> None:
-    """Draw loss and accuracy of a configuration against the step, on each set.
+def curves(
+    runs: Sequence[Sequence[Record]],
+    path: Path,
+    title: str,
+    note: str,
+    across: Literal["step", "epoch"] = "step",
+) -> None:
+    """Draw loss and accuracy of a configuration on each set.
 
     Args:
         runs: the evaluations of each run; of several, the mean and a band of ± std are drawn.
         path: a file; its suffix is the format.
         title: what ran.
         note: where the data come from.
+        across: what the horizontal axis counts.
     """
     lines = [
         _Line(label, runs, split, style)
         for split, (label, style) in _SPLITS.items()
         if any(record.get(f"{split}_loss") is not None for records in runs for record in records)
     ]
-    _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""))
+    _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""), across=across)
 
 
 def bands(
@@ -100,7 +107,9 @@ def bands(
     _draw(lines, path, title, note, f"{split} ")
 
 
-def _draw(lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "") -> None:
+def _draw(
+    lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "", across: str = "step"
+) -> None:
     """Draw the lines in a panel for the loss and one for the accuracy, above a legend."""
     # Without pyplot, which would look for a window.
     from matplotlib.figure import Figure
@@ -116,17 +125,17 @@ def _draw(lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "
     for axes, (metric, unit) in zip(axes_of_metric, _PANELS, strict=True):
         extremes = [math.inf, -math.inf]
         for line, label in zip(lines, labels, strict=True):
-            steps, mean, std = _mean_and_std(line.runs, f"{line.split}_{metric}")
-            every = max(1, len(steps) // 8)
-            axes.plot(steps, mean, label=label, markevery=every, markersize=4, **line.style)
+            where, mean, std = _mean_and_std(line.runs, f"{line.split}_{metric}", across)
+            every = max(1, len(where) // 8)
+            axes.plot(where, mean, label=label, markevery=every, markersize=4, **line.style)
             if len(line.runs) > 1:
                 axes.fill_between(
-                    steps, mean - std, mean + std, color=line.style["color"], alpha=0.15, lw=0
+                    where, mean - std, mean + std, color=line.style["color"], alpha=0.15, lw=0
                 )
             extremes = [min([extremes[0], *mean]), max([extremes[1], *mean])]
         if metric == "loss" and 0 < 100 * extremes[0] < extremes[1]:
             axes.set_yscale("log")  # Else one that diverges flattens all others.
-        axes.set(xlabel="step", ylabel=unit, title=f"{of}{metric}")
+        axes.set(xlabel=across, ylabel=unit, title=f"{of}{metric}")
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.3)
     _legend(figure, axes_of_metric[0].get_legend_handles_labels(), note, columns)
@@ -134,18 +143,18 @@ def _draw(lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "
 
 
 def _mean_and_std(
-    runs: Sequence[Sequence[Record]], metric: str
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Steps, mean and standard deviation over the runs that have the metric at the step."""
-    by_step: dict[int, list[float]] = {}
+    runs: Sequence[Sequence[Record]], metric: str, across: str
+) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Steps or epochs, mean and standard deviation over the runs that have the metric there."""
+    found: dict[float, list[float]] = {}
     for records in runs:
         for record in records:
             if record.get(metric) is not None:
-                by_step.setdefault(record["step"], []).append(record[metric])
-    steps = sorted(by_step)
-    spreads = [store.spread(by_step[step]) for step in steps]
+                found.setdefault(record[across], []).append(record[metric])
+    where = sorted(found)
+    spreads = [store.spread(found[place]) for place in where]
     mean, std = (np.array([s[part] for s in spreads], float) for part in ("mean", "std"))
-    return steps, mean, std
+    return where, mean, std
 
 
 def _legend(figure: "Figure", entries: tuple[Any, Any], note: str, columns: int) -> None:

@@ -55,6 +55,10 @@ _Out = Annotated[
 ]
 
 
+# A row of summary.json, and the evaluations of each of its runs.
+_Found = tuple[dict[str, Any], list[list[store.Record]]]
+
+
 class Options(NamedTuple):
     """The flags of the command."""
 
@@ -158,7 +162,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
 
     gradients = show(experiment.name, console)
     folder = options.out / ("quick" if options.quick else "full") / experiment.name
-    found: list[tuple[dict[str, Any], list[list[store.Record]]]] = []
+    found: list[_Found] = []
     for number, command in enumerate(experiment.commands, 1):
         words = (reduced(command, experiment) if options.quick else command).split()
         module, directory = words.pop(0), folder / str(number)
@@ -292,7 +296,7 @@ def _words(where: dict[str, Any]) -> str:
 
 def _draw(
     experiment: Experiment,
-    found: Sequence[tuple[dict[str, Any], list[list[store.Record]]]],
+    found: Sequence[_Found],
     path: Path,
     caution: str,
     note: str,
@@ -304,12 +308,21 @@ def _draw(
         figures.against(rows, *experiment.flags, path, title, note)
     elif experiment.figure == "heat map":
         figures.heat_map(rows, *experiment.flags, path, title, note)
-    elif len(found) == 1:
-        figures.curves(found[0][1], path, title, note)
+    elif len(longest := _longest(found)) == 1:
+        figures.curves(longest[0][1], path, title, note, experiment.axis)
     else:
         judge = store.judge(*rows)
-        ranked = sorted(found, key=lambda pair: store.rank(pair[0], judge))
+        ranked = sorted(longest, key=lambda pair: store.rank(pair[0], judge))
         figures.bands(ranked, path, title, note)
+
+
+def _longest(found: Sequence[_Found]) -> list[_Found]:
+    """The configurations without those that are the beginning of another, with fewer steps."""
+    last: dict[str, _Found] = {}
+    for row, runs in sorted(found, key=lambda pair: pair[0]["config"]["steps"]):
+        others = {name: value for name, value in row["config"].items() if name != "steps"}
+        last[repr(sorted(others.items()))] = (row, runs)
+    return list(last.values())
 
 
 if __name__ == "__main__":

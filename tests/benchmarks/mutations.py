@@ -198,6 +198,8 @@ def main(options: Options) -> int:
             killed[checker, dtype].append(bool(complaint))
             if checker == "gradcheck" and not complaint:
                 survivors.append(f"gradcheck misses in {dtype}: {mutant.name}")
+        # What one bug had compiled is of little use to the next, and takes gigabytes.
+        jax.clear_caches()
 
     console.print(_table([getattr(mutant, options.rows) for mutant in mutants], killed))
     for survivor in survivors:
@@ -209,8 +211,6 @@ def main(options: Options) -> int:
             markup=False,
         )
     wrong = len(alarms["gradcheck", "float32"][1]) + len(alarms["gradcheck", "float64"][1])
-    # Other shapes follow: what is compiled is of no more use, and takes gigabytes.
-    jax.clear_caches()
     for k in track(range(options.cases), "checking correct cases", console=console):
         entry, shape, dtype, complaint = random_correct_case(k)
         if complaint:

@@ -48,7 +48,7 @@ class Work(NamedTuple):
     """What everyone does in a round: `steps` steps of each of len(rates) * seeds networks."""
 
     sets: Sets
-    hidden: int
+    hidden: tuple[int, ...]
     activation: str
     optimizer: str  # "adam" or "sgd".
     rates: tuple[float, ...]
@@ -62,7 +62,7 @@ class Work(NamedTuple):
 
 def ours(work: Work, gradient: str = "explicit") -> Callable[[], Any]:
     def network(hyper):
-        return nets.mlp([work.hidden, 10], activation=work.activation)
+        return nets.mlp([*work.hidden, 10], activation=work.activation)
 
     train = work.sets.train
     trainer = Trainer(
@@ -98,11 +98,11 @@ def in_pytorch(work: Work, fused: bool, threads: int) -> Callable[[], Any]:
     optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[work.optimizer]
 
     def run(rate: float) -> Callable[[], Any]:
-        model = torch.nn.Sequential(
-            torch.nn.Linear(images.shape[1], work.hidden),
-            activation(),
-            torch.nn.Linear(work.hidden, 10),
-        )
+        parts, inputs = [], images.shape[1]
+        for width in work.hidden:
+            parts += [torch.nn.Linear(inputs, width), activation()]
+            inputs = width
+        model = torch.nn.Sequential(*parts, torch.nn.Linear(inputs, 10))
         update = optimizer(model.parameters(), rate, fused=fused)
 
         def train():
@@ -135,8 +135,9 @@ def in_flax(work: Work) -> Callable[[], Any]:
 
     class Mlp(nnx.Module):
         def __init__(self, rngs):
-            self.hidden = nnx.Linear(images.shape[1], work.hidden, rngs=rngs)
-            self.output = nnx.Linear(work.hidden, 10, rngs=rngs)
+            (width,) = work.hidden
+            self.hidden = nnx.Linear(images.shape[1], width, rngs=rngs)
+            self.output = nnx.Linear(width, 10, rngs=rngs)
 
         def __call__(self, x):
             return self.output(nnx.relu(self.hidden(x)))
@@ -285,14 +286,18 @@ def main() -> None:
     mnist, _ = load("mnist", (28, 28, 1), 60_000)
     table = Table("work", "by", "per step and network", "ours / it", "at most", "met")
     rates = (0.001, 0.003, 0.01, 0.03)
-    one = Work(cifar10, 100, "relu", "adam", (1e-3,), 1, 200, 100)
+    one = Work(cifar10, (100,), "relu", "adam", (1e-3,), 1, 200, 100)
     compare(table, "CIFAR-10 3072-100-10, Adam, batch 200", one, {"PyTorch": 0.6, "Flax": 0.8})
     twenty = one._replace(seeds=20, steps=20)
     compare(table, "twenty of them", twenty, {"PyTorch": 0.55})
-    rate_table = Work(mnist, 300, "sigmoid", "sgd", rates, 5, 1, 100)
+    rate_table = Work(mnist, (300,), "sigmoid", "sgd", rates, 5, 1, 100)
     compare(
         table, "MNIST 784-300-10, SGD, batch 1, 4 rates x 5 seeds", rate_table, {"PyTorch": 0.1}
     )
+    grid = Work(cifar10, (100, 100), "relu", "adam", (2e-2, 2e-3, 2e-4), 1, 200, 50)
+    compare(table, "of grid486: 2x100, Adam, batch 200, 3 rates", grid, {"PyTorch": 1.0})
+    deepest = grid._replace(hidden=(400, 400, 400), steps=20)
+    compare(table, "of grid486: 3x400, Adam, batch 200, 3 rates", deepest, {"PyTorch": 1.0})
     first_step(table, "digits", 6.0)
     if real:
         first_step(table, "cifar10", 6.0)

@@ -90,18 +90,27 @@ def test_the_list_names_source_settings_and_numbers(capsys):
 
 @pytest.fixture
 def little_data(monkeypatch):
-    """MNIST as a few random images."""
+    """MNIST and CIFAR-10 as a few random images."""
     rng = np.random.default_rng(0)
 
-    def images(count):
+    def images(count, shape):
         labels = rng.integers(10, size=count).astype(np.int32)
-        return rng.integers(256, size=(count, 28, 28, 1)).astype(np.uint8), labels
+        return rng.integers(256, size=(count, *shape)).astype(np.uint8), labels
 
-    classes = tuple("0123456789")
-    dataset = Dataset("mnist", "Noise.", *images(2000), *images(500), classes, "fingerprint")
-    monkeypatch.setattr(data, "load", lambda name, folder: dataset)
+    read = data.load
+
+    def load(name, folder):
+        if name == "synth":
+            return read(name)
+        shape = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name]
+        classes = tuple("0123456789")
+        return Dataset(
+            name, "Noise.", *images(2000, shape), *images(500, shape), classes, "fingerprint"
+        )
+
+    monkeypatch.setattr(data, "load", load)
     with jax.numpy_dtype_promotion("standard"):
-        yield dataset
+        yield
 
 
 def test_an_experiment_ends_in_a_table_a_figure_and_a_file(tmp_path, capsys, little_data):
@@ -127,6 +136,38 @@ def test_an_experiment_ends_in_a_table_a_figure_and_a_file(tmp_path, capsys, lit
     assert reproduce.main(arguments) == 0
     assert json.loads((folder / "result.json").read_text()) == result
     assert (folder / "1" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "experiment", [e for e in EXPERIMENTS if e.commands], ids=lambda experiment: experiment.name
+)
+def test_every_experiment_in_little(experiment, tmp_path, monkeypatch, little_data):
+    """From its own commands to the numbers beside the report's, on noise."""
+    monkeypatch.setattr(reproduce, "QUICK_STEPS", 2)
+    monkeypatch.setattr(reproduce, "QUICK_TRAIN", 440)
+    monkeypatch.setattr(reproduce, "QUICK_TEST", 20)
+    assert reproduce.main([experiment.name, "--quick", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / "quick" / experiment.name
+    result = json.loads((folder / "result.json").read_text())
+    assert len(result["compared"]) == len(experiment.reported)
+    for compared, reported in zip(result["compared"], experiment.reported, strict=True):
+        assert compared["reported"] == reported.value
+        assert np.isfinite(compared["mean"])
+    for row in result["configurations"]:
+        assert 0 <= row["test_accuracy"]["final"]["mean"] <= 1
+        assert ("validation_accuracy" in row) == (row["config"]["validation"] > 0)
+    assert (folder / "figure.png").stat().st_size > 10_000
+
+
+def configuration(steps, accuracy, **config):
+    return row(accuracy, steps=steps, **config), [[{"step": steps}]]
+
+
+def test_a_figure_shows_a_run_once_that_is_read_at_several_steps():
+    short, long = (configuration(steps, 0.5, hidden="100", seed=0) for steps in (5, 9))
+    other = configuration(5, 0.4, hidden="200", seed=0)
+    assert reproduce._longest([long, other, short]) == [other, long]
+    assert reproduce._longest([short, long]) == [long]
 
 
 def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, capsys):
@@ -171,6 +212,21 @@ def test_accuracy_against_a_flag(tmp_path, drawn):
     np.testing.assert_allclose(line.get_ydata(), [0.6, 0.7, 0.9])
     low, high = bars.get_segments()[0][:, 1]
     np.testing.assert_allclose((high - low) / 2, np.std([-0.1, 0.1], ddof=1))
+
+
+def test_curves_against_the_epoch(tmp_path, drawn):
+    runs = [
+        [
+            {"step": 7 * n, "epoch": n / 2, "test_loss": loss * n, "test_accuracy": 0.5}
+            for n in (0, 1, 2)
+        ]
+        for loss in (1.0, 3.0)
+    ]
+    figures.curves(runs, tmp_path / "f.png", "title", "note", "epoch")
+    axes = drawn[0].axes[0]
+    assert axes.get_xlabel() == "epoch"
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 0.5, 1])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0, 2, 4])
 
 
 def test_a_heat_map_has_its_flags_in_order(tmp_path, drawn):
