@@ -42,7 +42,7 @@ class Layer(NamedTuple):
     name: str
     init: Callable[[jax.Array, Shape], tuple[Params, State, Shape]]
     apply: Callable[..., tuple[jax.Array, State]]
-    parts: "tuple[Layer, ...]" = ()
+    parts: tuple[Any, ...] = ()  # Of layers: a tuple's own name means nothing to what reads types.
 
 
 def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = True) -> Layer:
