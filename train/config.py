@@ -203,12 +203,14 @@ class Lockstep:
         lockstep: Runs of one shape that train at the same time on a device, in one compiled
             program; auto takes all on an accelerator, and what was measured to be fast on a CPU.
         shard: What is spread over several devices: the runs, or the batch of each.
+        dry_run: Measure a few steps, say what all would take, and train nothing.
     """
 
     seeds: int = 1
     search: Annotated[str | None, _given("random:INT", "not used")] = None
     lockstep: Annotated[int | Literal["auto"], tyro.conf.arg(metavar="{auto}|INT")] = "auto"
     shard: Literal["runs", "batch"] = "runs"
+    dry_run: Switch = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Fitting:
         """
         self._make, self._lockstep, self._choose = make, lockstep, choose
         self._compiled: dict[Any, Any] = {}
+        self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
     def __call__(self, *arguments: Any) -> Any:
         """Compute the function."""
@@ -83,6 +84,7 @@ class Fitting:
         compiled = self._make(lockstep).lower(*arguments).compile()
         needed = _needed(compiled)
         if needed <= free:
+            self.bytes = max(self.bytes, needed)
             return compiled
         # What is needed grows evenly with the runs at a time, but for what XLA sees fit to copy.
         one = _needed(self._make(1).lower(*arguments).compile()) if lockstep > 1 else needed

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
+from rich.progress import track
 
 from train import data, figures, plan, report, resume, store
 from train.allowed import ConfigError, augmentations
@@ -93,6 +94,10 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     if len(parts) == 1:
         net = network(first, hyper.hyperparameters(flags(first)), len(dataset.classes))
         print(f"{layers.summary(net, dataset.train_images.shape[1:])}\n")
+    if sweep.dry_run:
+        with explained():
+            _show_expected(parts, sweep, network, dataset, sets)
+        return
     with (
         explained(),
         _directory(sweep, f"{dataset.name}-{name}") as directory,
@@ -178,6 +183,34 @@ def _trainer(
     hypers = [hyperparameters(flags(run)) for run in trained]
     seeds = [run.training.seed for run in trained]
     return Trainer(program, hypers, seeds, training, sets, sweep.lockstep, sweep.shard)
+
+
+def _show_expected(
+    parts: Sequence[Group],
+    sweep: Sweep[R],
+    network: Network[R],
+    dataset: data.Dataset,
+    sets: Callable[..., "Sets"],
+) -> None:
+    """Say what the groups would take."""
+    import jax
+
+    from train import dry_run
+    from train.device import devices
+
+    def trainer_of(group: Group) -> "Trainer":
+        which = group.shape.data.preprocessing, plan.held_out(group.shape, dataset)
+        return _trainer(group, sweep, network, dataset, sets(*which))
+
+    # What is compiled for a few steps is not what a training compiles.
+    jax.config.update("jax_enable_compilation_cache", False)
+    count = len(devices())
+    console = Console() if Console().is_terminal else Console(width=100)
+    found = [
+        dry_run.expected(group, trainer_of, sweep.lockstep, 1 if sweep.shard == "batch" else count)
+        for group in track(parts, "measuring", console=Console(stderr=True), transient=True)
+    ]
+    dry_run.show(parts, found, count, console)
 
 
 def _ranked(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Any]]]:

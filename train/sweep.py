@@ -28,6 +28,9 @@ ONE_VALUE = {
     "tensorboard",
 }  # fmt: skip
 
+# Flags that change nothing in the runs, and may be others when they are gone on with.
+NOT_OF_THE_RUNS = ("out", "resume", "dry_run")
+
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
 NUMBERS = (
     "learning_rate", "decay", "momentum", "weight_decay", "clip_norm", "l2", "label_smoothing",
@@ -50,6 +53,7 @@ class Sweep(NamedTuple, Generic[R]):
         given: the flags as they were given, by name, as JSON holds them: a value, or a list of
             several.
         directory: the run directory to go on with; None for a new run.
+        dry_run: whether to say what the runs would take, and train nothing.
     """
 
     runs: tuple[R, ...]
@@ -57,6 +61,7 @@ class Sweep(NamedTuple, Generic[R]):
     shard: str
     given: dict[str, Any]
     directory: Path | None
+    dry_run: bool = False
 
 
 class Group(NamedTuple):
@@ -112,7 +117,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
     count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
     runs = expand(kind(), values, sweep.seeds, count)
     lockstep = None if sweep.lockstep == "auto" else sweep.lockstep
-    return Sweep(runs, lockstep, sweep.shard, as_given, directory)
+    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run)
 
 
 def _values(
@@ -135,7 +140,7 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
             return value[0] if len(value) == 1 else list(value)
         return str(value.absolute()) if isinstance(value, Path) else value
 
-    return {name: plain(v) for name, v in values.items() if name not in ("out", "resume")}
+    return {name: plain(v) for name, v in values.items() if name not in NOT_OF_THE_RUNS}
 
 
 def _with_several_values(kind: type[Run]) -> Any:

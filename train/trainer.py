@@ -130,6 +130,12 @@ class Trainer:
         """Steps of all runs in a second of training."""
         return self.step * self.runs / self.seconds_in_steps if self.seconds_in_steps else 0.0
 
+    @property
+    def working_bytes(self) -> int:
+        """The memory of a device beside the states of the runs: the data, and room to compute."""
+        data = sum(leaf.nbytes for leaf in jax.tree.leaves(self._sets) if leaf is not None)
+        return data + max(self._train_segment.bytes, self._evaluate.bytes)
+
     def forget(self) -> None:
         """Free the memory of the state, and of what was compiled."""
         del self.state, self._train_segment, self._evaluate, self._gradient_norms

@@ -1,0 +1,58 @@
+import os
+import re
+
+import pytest
+
+from train import dry_run, mlp
+from train.dry_run import Expected
+
+
+def test_runs_take_turns_on_the_devices():
+    expected = Expected(
+        runs=10, steps=9, lockstep=2, programs=4, compilation=3.0, turn=5.0,
+        run_bytes=7, other_bytes=100,
+    )  # fmt: skip
+    assert expected.seconds(1) == 3 + 5 * 5  # Five pairs.
+    assert expected.seconds(2) == 3 + 3 * 5  # Five runs each: two pairs and one alone.
+    assert expected.seconds(10) == expected.seconds(64) == 3 + 5
+    assert expected.bytes(2) == 2 * 100 + 10 * 7
+
+
+def test_nothing_is_trained_or_written(here, capsys):
+    words = "--hidden 8 16-8 --learning-rate 0.01 0.1 --steps 20 30 --eval-every 10 --dry-run"
+    assert mlp.main(words.split()) == 0
+    assert os.listdir(here) == []
+    output = capsys.readouterr().out
+    rows = [line.split() for line in output.splitlines() if re.match("│ (hidden|all)", line)]
+    learned = {"8": 65 * 8 + 9 * 10, "16-8": 65 * 16 + 17 * 8 + 9 * 10}
+    for row, (hidden, parameters) in zip(rows[:2], learned.items(), strict=True):
+        assert row[2] == hidden
+        # Two learning rates, each one run of 30 steps that is read after 20 too.
+        assert (row[4], row[6], row[8]) == ("2", "30", "1")
+        # Adam's moments are two arrays more; a step takes 200 examples of four bytes.
+        kilobytes = (3 * parameters * 4 + 10 * 200 * 4) / 1000
+        assert float(row[12]) == pytest.approx(kilobytes, rel=0.01)
+    assert rows[-1][1:4] == ["all", "│", "4"]
+    assert "time    on 4 devices" in output
+
+
+def test_it_is_no_flag_of_the_runs(here):
+    words = ["--hidden", "4", "--steps", "2", "--eval-every", "1", "--out", "run"]
+    assert mlp.main(words) == 0
+    before = {path: path.read_bytes() for path in here.rglob("*.json*")}
+    assert "dry_run" not in (here / "run" / "config.json").read_text()
+    assert mlp.main(["--resume", "run", "--dry-run"]) == 0
+    assert {path: path.read_bytes() for path in here.rglob("*.json*")} == before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (3600, "1 h 0 min"), (100_000, "1 d 4 h")],
+)
+def test_durations(seconds, words):
+    assert dry_run.duration(seconds) == words
+
+
+@pytest.mark.parametrize(("count", "words"), [(999, "999 B"), (90_100, "90.1 kB"), (2e9, "2 GB")])
+def test_amounts(count, words):
+    assert dry_run.amount(count) == words
