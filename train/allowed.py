@@ -11,7 +11,11 @@ from train.config import R, flags, replaced
 AUGMENTATIONS = ("flip", "shift", "cutout")
 
 
-class ConfigError(ValueError):
+class Refusal(ValueError):
+    """One line: what was wrong, and what is allowed or to be done. A command ends with status 2."""
+
+
+class ConfigError(Refusal):
     """One line: the flag, its value, and what is allowed."""
 
 

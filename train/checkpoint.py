@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from train.allowed import Refusal
+
 # Orbax is imported where it is used: that takes half a second, which no run should wait for before
 # its first step.
 
 MANIFEST = "manifest.sha256"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Refusal):
     """One line: which file of a checkpoint is not as it was written."""
 
 

@@ -6,12 +6,42 @@ import difflib
 import io
 import itertools
 import re
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import tyro
 
-from train.allowed import ALLOWED, ConfigError, option
+from train.allowed import ALLOWED, ConfigError, Refusal, option
+
+T = TypeVar("T")
+
+
+def answer(parse: Callable[[], T], work: Callable[[T], int | None], words: Sequence[str]) -> int:
+    """Run a command: read its words, do what they ask for, and answer for what goes wrong.
+
+    Args:
+        parse: calls tyro.
+        work: takes what `parse` returns, and returns an exit status; None is 0.
+        words: those after the command.
+
+    Returns:
+        The exit status: that of `work`; 1 where a file cannot be read or written, or memory is
+        short; 2 after wrong words, or another `Refusal`; 130 after Ctrl-C. Each but that of `work`
+        comes with one line on stderr.
+    """
+    try:
+        with _one_line_errors(words):
+            asked = parse()
+        return work(asked) or 0
+    except Refusal as error:
+        message, status = f"error: {error}", 2
+    except (MemoryError, OSError) as error:
+        message, status = f"error: {error}", 1
+    except KeyboardInterrupt:
+        message, status = "interrupted", 130
+    print(message, file=sys.stderr)
+    return status
 
 
 def read(kind: Any, arguments: Sequence[str], prog: str, description: str) -> Any:
@@ -27,21 +57,15 @@ def read(kind: Any, arguments: Sequence[str], prog: str, description: str) -> An
         ConfigError: a flag is unknown, or its value is no number or no choice.
         SystemExit: after printing the help.
     """
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            parsed, unknown = tyro.cli(
-                kind,
-                args=arguments,
-                prog=prog,
-                description=description,
-                config=(tyro.conf.OmitArgPrefixes,),
-                return_unknown_args=True,
-            )
-    except SystemExit as stop:
-        if stop.code:
-            raise ConfigError(_one_line(errors.getvalue(), arguments)) from None
-        raise
+    with _one_line_errors(arguments):
+        parsed, unknown = tyro.cli(
+            kind,
+            args=arguments,
+            prog=prog,
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes,),
+            return_unknown_args=True,
+        )
     for word in unknown:
         if not word.startswith("--"):
             raise ConfigError(f"{word}: is neither a flag, nor a value of the flag before it")
@@ -50,6 +74,19 @@ def read(kind: Any, arguments: Sequence[str], prog: str, description: str) -> An
         names = [name for name in names if name != word]  # One that is not for the command line.
         raise ConfigError(f"{word}: there is no such flag{_near(word, names)}")
     return parsed
+
+
+@contextlib.contextmanager
+def _one_line_errors(words: Sequence[str]) -> Iterator[None]:
+    """A context in which tyro raises a `ConfigError` instead of drawing a box and ending all."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            yield
+    except SystemExit as stop:
+        if stop.code:
+            raise ConfigError(_one_line(errors.getvalue(), words)) from None
+        raise
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:
@@ -63,6 +100,14 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
         return f"{flag} {value}: must be one of {', '.join(names)}{_near(value, names)}"
     if missing := re.search(r"Missing value for argument '(.*?)'", text):
         return f"{missing[1]}: needs a value"
+    if unknown := re.search(r"Unrecognized options: (\S+?),? ", text):
+        meant = re.search(r"Perhaps you meant: ─* *(--[a-z-]+)", text)
+        near = f"; did you mean {meant[1]}?" if meant else ""
+        return f"{unknown[1]}: there is no such {'flag' if unknown[1][0] == '-' else 'thing'}{near}"
+    if subcommands := re.search(r"Missing subcommand.*? one of \{(.*?)\}", text):
+        return f"needs one of {subcommands[1]} first"
+    if absent := re.search(r"Missing from (.*?): ─* *(\S+)", text):
+        return f"{absent[2]}: is missing; {absent[1]} --help says what it is"
     flag = re.search(r"Error parsing (--[a-z0-9-]+)", text)
     name = flag[1].removeprefix("--").replace("-", "_") if flag else ""
     if flag and name in ALLOWED:

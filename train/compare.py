@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from train import figures, report, results, store
+from train.command_line import answer
 from train.results import Results
 from train.store import StoreError
 
@@ -37,29 +38,18 @@ def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; return its exit status, see `command_line.answer`."""
+    words = sys.argv[1:] if arguments is None else arguments
 
-    Returns:
-        The exit status: 0; 1 where a file cannot be written; 2 after wrong arguments; 130 after
-        Ctrl-C. Each but 0 comes with one line on stderr.
-    """
-    try:
-        directories, out = tyro.cli(
+    def parse() -> tuple[Sequence[Path], Path]:
+        return tyro.cli(
             _arguments,
-            args=arguments,
+            args=words,
             prog="python -m train.compare",
             description="Compare run directories: one table and one figure.",
         )
-        _compare(directories, out)
-        return 0
-    except StoreError as error:
-        message, status = f"error: {error}", 2
-    except OSError as error:
-        message, status = f"error: {error}", 1
-    except KeyboardInterrupt:
-        message, status = "interrupted", 130
-    print(message, file=sys.stderr)
-    return status
+
+    return answer(parse, lambda asked: _compare(*asked), words)
 
 
 def _compare(directories: Sequence[Path], out: Path) -> None:

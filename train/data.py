@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
 
+from train.command_line import answer
 from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
 
 __all__ = ["NAMES", "DataError", "Dataset", "first", "held_out", "largest_pixel", "load", "main"]
@@ -315,9 +316,43 @@ _DataDir = Annotated[
 ]
 
 
-def _show(name: _Name, data_dir: _DataDir = None) -> None:
+class _Show(NamedTuple):
     """Print what is known about a data set: digits, synth, mnist or cifar10."""
-    dataset = load(name, data_dir)
+
+    name: _Name
+    data_dir: _DataDir = None
+
+
+class _Prepare(NamedTuple):
+    """Prepare a data set, mnist or cifar10, from its original archives."""
+
+    name: _Name
+    source: _Archives
+    data_dir: _DataDir = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns its exit status, see `command_line.answer`."""
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def parse() -> _Show | _Prepare:
+        return tyro.extras.subcommand_cli_from_dict(
+            {"prepare": _Prepare, "show": _Show},
+            prog="python -m train.data",
+            description="Prepare and show data sets.",
+            args=words,
+        )
+
+    def work(asked: _Show | _Prepare) -> None:
+        if isinstance(asked, _Prepare):
+            print(prepare(*asked))
+        else:
+            _show(load(*asked))
+
+    return answer(parse, work, words)
+
+
+def _show(dataset: Dataset) -> None:
     print(f"name         {dataset.name}")
     print(f"description  {dataset.description}")
     for split, images in (("train", dataset.train_images), ("test", dataset.test_images)):
@@ -327,26 +362,6 @@ def _show(name: _Name, data_dir: _DataDir = None) -> None:
     for label, class_name in enumerate(dataset.classes):
         train, test = (dataset.train_labels == label).sum(), (dataset.test_labels == label).sum()
         print(f"{class_name:12} {train:6} {test:6}")
-
-
-def _prepare(name: _Name, source: _Archives, data_dir: _DataDir = None) -> None:
-    """Prepare a data set, mnist or cifar10, from its original archives."""
-    print(prepare(name, source, data_dir))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns its exit status."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"prepare": _prepare, "show": _show},
-            prog="python -m train.data",
-            description="Prepare and show data sets.",
-            args=arguments,
-        )
-    except (DataError, OSError, KeyboardInterrupt) as error:
-        print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 2 if isinstance(error, DataError) else 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from train import data, figures, results, store
-from train.allowed import ConfigError
-from train.checkpoint import CheckpointError
+from train.command_line import answer
 from train.data import Dataset
-from train.images import ImageError, read_images
+from train.images import read_images
 from train.plan import load
 from train.results import Results
 from train.store import StoreError
@@ -71,31 +70,19 @@ class Arguments(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; return its exit status, see `command_line.answer`."""
+    words = sys.argv[1:] if arguments is None else arguments
 
-    Returns:
-        The exit status: 0; 1 where a file cannot be written; 2 after wrong arguments, or without
-        the data, the parameters or a device; 130 after Ctrl-C. Each but 0 comes with one line on
-        stderr.
-    """
-    try:
-        asked = tyro.cli(
+    def parse() -> Arguments:
+        return tyro.cli(
             Arguments,
-            args=arguments,
+            args=words,
             prog="python -m train.evaluate",
             description="Look at a trained network: its mistakes by class, and what it makes of "
             "other images.",
         )
-        _evaluate(asked)
-        return 0
-    except (CheckpointError, ConfigError, ImageError, StoreError, data.DataError) as error:
-        message, status = f"error: {error}", 2
-    except (MemoryError, OSError) as error:
-        message, status = f"error: {error}", 1
-    except KeyboardInterrupt:
-        message, status = "interrupted", 130
-    print(message, file=sys.stderr)
-    return status
+
+    return answer(parse, _evaluate, words)
 
 
 def _evaluate(asked: Arguments) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from train.allowed import Refusal
 
-class ImageError(ValueError):
+
+class ImageError(Refusal):
     """One line: the file, and why no image comes out of it."""
 
 

@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from train.allowed import Refusal
+
 NAMES = ("mnist", "cifar10")
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-class DataError(ValueError):
+class DataError(Refusal):
     """One line: what is wrong with data, or with a request for them, and what to do about it."""
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from train import figures, results, store
 from train.allowed import ConfigError, check_value
+from train.command_line import answer
 from train.experiments import EXPERIMENTS, Experiment, Reported
 
 # What --quick makes of an experiment: it shows that everything works, and no number of worth.
@@ -81,31 +82,29 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, that of the first command that fails."""
-    options = tyro.cli(
-        _options,
-        args=arguments,
-        prog="python -m train.reproduce",
-        description="Repeat the experiments of five course reports.",
-    )
-    try:
-        check_value("seeds", options.seeds)
-        chosen = select(options.names)
-        if not chosen:
-            listing(Console())
-            return 0
-        for experiment in chosen:
-            status = reproduce(experiment, options)
-            if status:
-                return status
-        return 0
-    except (ConfigError, store.StoreError) as error:
-        message, status = f"error: {error}", 2
-    except OSError as error:
-        message, status = f"error: {error}", 1
-    except KeyboardInterrupt:
-        message, status = "interrupted; the same command goes on from here", 130
-    print(message, file=sys.stderr)
-    return status
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def parse() -> Options:
+        return tyro.cli(
+            _options,
+            args=words,
+            prog="python -m train.reproduce",
+            description="Repeat the experiments of five course reports.",
+        )
+
+    return answer(parse, _reproduce, words)
+
+
+def _reproduce(options: Options) -> int:
+    check_value("seeds", options.seeds)
+    chosen = select(options.names)
+    if not chosen:
+        listing(Console())
+    for experiment in chosen:
+        status = reproduce(experiment, options)
+        if status:
+            return status
+    return 0
 
 
 def select(names: Sequence[str]) -> list[Experiment]:

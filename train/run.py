@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from train import data, figures, plan, report, resume, store
-from train.allowed import ConfigError, augmentations
-from train.checkpoint import StructureError
+from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags, replaced
 from train.saver import Result, Saver
 from train.signals import Signals, Stopped
@@ -56,7 +55,7 @@ def command(
             sweep = parse(kind, arguments, f"python -m train.{name}", description)
             _run(sweep, network, name, signals)
             return 0
-        except (ConfigError, data.DataError, store.StoreError, StructureError) as error:
+        except Refusal as error:
             message, status = f"error: {error}", 2
         except (FloatingPointError, MemoryError, OSError) as error:
             message, status = "; ".join([f"error: {error}", *notes(error)]), 1

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.allowed import Refusal
 from train.data import Dataset
 
 SETS = ("train", "validation", "test")
@@ -37,7 +38,7 @@ _NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboa
 Record = dict[str, Any]  # A line of metrics.jsonl.
 
 
-class StoreError(ValueError):
+class StoreError(Refusal):
     """One line: why a folder cannot become a run directory."""
 
 

@@ -68,6 +68,7 @@ def test_wrong_arguments_are_one_line(capsys):
     for arguments, message in [
         (["grid468"], "experiment grid468: must be all, or one of A1, "),
         (["A1", "--seeds", "0"], "--seeds 0: must be a whole number from 1 to 10000"),
+        (["A1", "--seds", "3"], "--seds: there is no such flag; did you mean --seeds?"),
     ]:
         assert reproduce.main(arguments) == 2
         error = capsys.readouterr().err
