@@ -39,7 +39,8 @@ class Experiment(NamedTuple):
         title: what it is.
         commands: what follows `python -m train.`.
         reported: the numbers of the report.
-        minutes: how long one seed took on a CPU with two cores; None where it was not run in full.
+        minutes: about how long one seed took on two cores of a CPU that did other work too; None
+            where it was not run in full.
         figure: "curves" of loss and accuracy; "against", the accuracy against a flag, a line for
             each value of another; "heat map", the accuracy for each pair of values of two flags.
         flags: the two flags of such a figure.
@@ -150,6 +151,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "ConvNet on CIFAR-10",
         (f"{CONVNET} --architecture convnet",),
         (Reported({}, "test_accuracy", 0.75, "best"),),
+        minutes=10,
         note="The report shows curves alone; 0.75 is what the assignment leads one to expect.",
     ),
     Experiment(
@@ -189,6 +191,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             f"--negative-slope 0.02 --optimizer adam --learning-rate 2e-3 --steps 2500",
         ),
         (Reported({}, "test_accuracy", 0.5226),),
+        minutes=0.3,
         note="The report does not say whether the learning rate is the assignment's; it is here.",
     ),
     Experiment("B4", "UvA 2019, section 3", "Batch norm by hand passes the assignment's test"),
@@ -200,6 +203,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             f"{BY_HAND} --hidden 100 --activation leaky_relu --negative-slope 0.02 "
             f"--learning-rate 2e-3 --steps 1500 --validation 5000 --patience 1 3 5",
         ),
+        minutes=0.3,
         note="The report proposes it, on the test set; here a validation set decides when to stop.",
     ),
     Experiment(
@@ -218,6 +222,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "Two-layer net, the handout's settings",
         (f"{TWO_LAYER} --hidden 50 --learning-rate 1e-4 --decay 0.95 --steps 1000",),
         (Reported({}, "validation_accuracy", 0.29),),
+        minutes=0.1,
     ),
     Experiment(
         "C2",
@@ -240,6 +245,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({}, "validation_accuracy", 0.586),
             Reported({}, "test_accuracy", 0.575),
         ),
+        minutes=4,
     ),
     Experiment(
         "C4",
@@ -251,6 +257,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             "--epochs 10",
         ),
         (Reported({}, "validation_accuracy", 0.514),),
+        minutes=0.1,
         note="The report gives the accuracy alone; the handout's framework part begins with these.",
     ),
     Experiment(
@@ -351,6 +358,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "Pre-activation ConvNet on CIFAR-10",
         (f"{CONVNET} --architecture preact",),
         (Reported({}, "test_accuracy", 0.80, "best"),),
+        minutes=17,
     ),
     Experiment(
         "E1", "VU 2020, question 3, table 1", "The 2-3-2 network by hand, down to each weight"
@@ -365,6 +373,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             "--preprocessing unit --validation 0",
         ),
         (Reported({}, "train_loss", 0.05),),
+        minutes=0.1,
         axis="epoch",
     ),
     Experiment("E3", "VU 2020, question 6, tables 2 and 3", "Shapes of one example and of a batch"),
@@ -376,6 +385,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             f"{MNIST} --validation 5000 --learning-rate 0.01 --batch-size 32 --epochs 5 "
             f"--eval-every 10",
         ),
+        minutes=0.5,
         note="Each point is the mean of 10 batches.",
     ),
     Experiment(
@@ -386,6 +396,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             f"{MNIST} --validation 5000 --learning-rate 0.01 --batch-size 32 --epochs 5 "
             f"--eval-every 1718",
         ),
+        minutes=0.1,
         axis="epoch",
     ),
     Experiment(
@@ -406,6 +417,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({"learning_rate": 0.03}, "validation_loss", 0.1287, deviation=0.0060),
             Reported({"learning_rate": 0.03}, "validation_accuracy", 0.9667, deviation=0.0023),
         ),
+        minutes=0.5,
         note="The report does not say how the weights begin, nor how pixels are scaled.",
     ),
     Experiment(
@@ -420,6 +432,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             Reported({}, "test_loss", 0.124),
             Reported({}, "test_accuracy", 0.971),
         ),
+        minutes=0.2,
     ),
     Experiment(
         "grid486",
