@@ -86,8 +86,8 @@ def expected(
     at_a_time = min(lockstep or choose_lockstep(jax.devices()[0].platform, per_device), per_device)
     sample = dict(list(group.readers.items())[: at_a_time * devices])
     every, last = group.shape.training.eval_every, group.ends[-1]
-    for length in _LENGTHS:
-        length = min(length, every, last)
+    for wished in _LENGTHS:
+        length = min(wished, every, last)
         shape = replaced(group.shape, {"eval_every": length, "patience": None})
         trainer = trainer_of(Group(shape, sample))
         measured = _measured(trainer, length)

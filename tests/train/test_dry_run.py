@@ -45,6 +45,12 @@ def test_it_is_no_flag_of_the_runs(here):
     assert {path: path.read_bytes() for path in here.rglob("*.json*")} == before
 
 
+def test_a_loss_that_is_not_finite_takes_its_time_too(here, capsys):
+    words = "--hidden 4 --steps 9 --initializer normal --initial-std 1e38 --dry-run"
+    assert mlp.main(words.split()) == 0
+    assert "What it would take" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (3600, "1 h 0 min"), (100_000, "1 d 4 h")],
