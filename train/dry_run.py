@@ -7,7 +7,7 @@ others of the group follow them one after the other, and their time is counted, 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 from rich.console import Console
@@ -16,13 +16,11 @@ from rich.table import Table
 from train.config import flags, replaced
 from train.device import free_memory
 from train.sweep import NUMBERS, Group, choose_lockstep, varying
-
-if TYPE_CHECKING:
-    from train.trainer import Trainer
+from train.trainer import LONGEST_SEGMENT, Trainer
 
 # A segment that takes less than this is dominated by its beginning and end, and is made longer.
 _LONG_ENOUGH = 0.3  # Seconds.
-_LENGTHS = (5, 50, 500)  # Steps; the last is the longest segment of a training.
+_LENGTHS = (5, 50, LONGEST_SEGMENT)  # Steps.
 
 _MORE_DEVICES = (8, 64, 512)
 
@@ -64,7 +62,7 @@ class Expected(NamedTuple):
 
 
 def expected(
-    group: Group, trainer_of: Callable[[Group], "Trainer"], lockstep: int | None, devices: int
+    group: Group, trainer_of: Callable[[Group], Trainer], lockstep: int | None, devices: int
 ) -> Expected:
     """Measure a few steps of a group.
 
@@ -91,7 +89,7 @@ def expected(
         shape = replaced(group.shape, {"eval_every": length, "patience": None})
         trainer = trainer_of(Group(shape, sample))
         measured = _measured(trainer, length)
-        if measured.segment >= _LONG_ENOUGH or length == min(every, last, _LENGTHS[-1]):
+        if measured.segment >= _LONG_ENOUGH or length == min(every, last, LONGEST_SEGMENT):
             break
         trainer.forget()
     evaluations = math.ceil(last / every)
@@ -102,7 +100,7 @@ def expected(
     )
     lengths = len({min(length, last) for length in (every, last % every or every)})
     state_bytes = _bytes(trainer.state) // len(jax.tree.leaves(trainer.state)[0])
-    indices_bytes = 4 * min(every, last, _LENGTHS[-1]) * group.shape.training.batch_size
+    indices_bytes = 4 * min(every, last, LONGEST_SEGMENT) * group.shape.training.batch_size
     found = Expected(
         runs,
         last,
@@ -135,7 +133,7 @@ class _Measured(NamedTuple):
     others: float
 
 
-def _measured(trainer: "Trainer", length: int) -> _Measured:
+def _measured(trainer: Trainer, length: int) -> _Measured:
     """Train three segments of so many steps."""
     whole, steps = [], []
     before, in_steps = time.perf_counter(), 0.0
