@@ -212,6 +212,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "ConvNet on CIFAR-10, evaluated on 1000 test images",
         (f"{CONVNET} --architecture convnet --test-examples 1000",),
         (Reported({}, "test_accuracy", 0.726),),
+        minutes=10,
         note="The report draws 1000 test images anew for each evaluation; here they are the first.",
     ),
     Experiment("B7", "UvA 2019, question 1.1c", "Gradients for a batch"),
@@ -352,6 +353,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             "--optimizer sgd --learning-rate 0.01 --batch-size 1 2 4 8 16 32 64 128 256 "
             "--epochs 1 --eval-every 100000",
         ),
+        minutes=0.5,
         figure="against",
         flags=("batch_size", "norm"),
         quick="--batch-size 1 16 256",
