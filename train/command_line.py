@@ -8,31 +8,38 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import tyro
 
 from train.allowed import ALLOWED, ConfigError, Refusal, option
 
-T = TypeVar("T")
 
-
-def answer(parse: Callable[[], T], work: Callable[[T], int | None], words: Sequence[str]) -> int:
+def answer(
+    kind: Any,
+    work: Callable[[Any], int | None],
+    arguments: Sequence[str] | None,
+    prog: str,
+    description: str,
+) -> int:
     """Run a command: read its words, do what they ask for, and answer for what goes wrong.
 
     Args:
-        parse: calls tyro.
-        work: takes what `parse` returns, and returns an exit status; None is 0.
-        words: those after the command.
+        kind: what tyro makes the flags of.
+        work: takes what `kind` becomes, and returns an exit status; None is 0.
+        arguments: the words after the command; None for those of this process.
+        prog: the command, as the help shows it.
+        description: what it does.
 
     Returns:
         The exit status: that of `work`; 1 where a file cannot be read or written, or memory is
         short; 2 after wrong words, or another `Refusal`; 130 after Ctrl-C. Each but that of `work`
         comes with one line on stderr.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         with _one_line_errors(words):
-            asked = parse()
+            asked = tyro.cli(kind, args=words, prog=prog, description=description)
         return work(asked) or 0
     except Refusal as error:
         message, status = f"error: {error}", 2

@@ -39,17 +39,13 @@ def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, see `command_line.answer`."""
-    words = sys.argv[1:] if arguments is None else arguments
-
-    def parse() -> tuple[Sequence[Path], Path]:
-        return tyro.cli(
-            _arguments,
-            args=words,
-            prog="python -m train.compare",
-            description="Compare run directories: one table and one figure.",
-        )
-
-    return answer(parse, lambda asked: _compare(*asked), words)
+    return answer(
+        _arguments,
+        lambda asked: _compare(*asked),
+        arguments,
+        "python -m train.compare",
+        "Compare run directories: one table and one figure.",
+    )
 
 
 def _compare(directories: Sequence[Path], out: Path) -> None:

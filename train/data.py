@@ -333,15 +333,8 @@ class _Prepare(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit status, see `command_line.answer`."""
-    words = sys.argv[1:] if arguments is None else arguments
-
-    def parse() -> _Show | _Prepare:
-        return tyro.extras.subcommand_cli_from_dict(
-            {"prepare": _Prepare, "show": _Show},
-            prog="python -m train.data",
-            description="Prepare and show data sets.",
-            args=words,
-        )
+    prepared = Annotated[_Prepare, tyro.conf.subcommand("prepare")]
+    shown = Annotated[_Show, tyro.conf.subcommand("show")]
 
     def work(asked: _Show | _Prepare) -> None:
         if isinstance(asked, _Prepare):
@@ -349,7 +342,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _show(load(*asked))
 
-    return answer(parse, work, words)
+    return answer(
+        prepared | shown,
+        work,
+        arguments,
+        "python -m train.data",
+        "Prepare and show data sets.",
+    )
 
 
 def _show(dataset: Dataset) -> None:

@@ -71,18 +71,13 @@ class Arguments(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, see `command_line.answer`."""
-    words = sys.argv[1:] if arguments is None else arguments
-
-    def parse() -> Arguments:
-        return tyro.cli(
-            Arguments,
-            args=words,
-            prog="python -m train.evaluate",
-            description="Look at a trained network: its mistakes by class, and what it makes of "
-            "other images.",
-        )
-
-    return answer(parse, _evaluate, words)
+    return answer(
+        Arguments,
+        _evaluate,
+        arguments,
+        "python -m train.evaluate",
+        "Look at a trained network: its mistakes by class, and what it makes of other images.",
+    )
 
 
 def _evaluate(asked: Arguments) -> None:

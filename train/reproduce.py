@@ -82,17 +82,13 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, that of the first command that fails."""
-    words = sys.argv[1:] if arguments is None else arguments
-
-    def parse() -> Options:
-        return tyro.cli(
-            _options,
-            args=words,
-            prog="python -m train.reproduce",
-            description="Repeat the experiments of five course reports.",
-        )
-
-    return answer(parse, _reproduce, words)
+    return answer(
+        _options,
+        _reproduce,
+        arguments,
+        "python -m train.reproduce",
+        "Repeat the experiments of five course reports.",
+    )
 
 
 def _reproduce(options: Options) -> int:
