@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from train import figures, report, results, store
 from train.command_line import answer
@@ -77,10 +76,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
         "rows": rows,
     }
     store.write_json(out.with_suffix(".json"), compared)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
-    console.print(report.table({"dataset": dataset, "rows": rows}, caution))
+    report.output().print(report.table({"dataset": dataset, "rows": rows}, caution))
     print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train import data, figures, results, store
+from train import data, figures, report, results, store
 from train.command_line import answer
 from train.data import Dataset
 from train.images import read_images
@@ -207,7 +206,7 @@ def _classify(
         }
         for i, name in enumerate(dataset.classes)
     ]
-    console = _console()
+    console = report.output()
     print(
         "\nAccuracy: the share of a class that is found; precision: of those taken for it, right."
     )
@@ -308,18 +307,13 @@ def _predictions(
             others = ", ".join(f"{classes[i]} {share[i]:.4f}" for i in labels[1:3])
             best = labels[0]
             table.add_row(str(number), Text(classes[best]), f"{share[best]:.4f}", Text(others))
-    _console().print(table)
+    report.output().print(table)
     predictions = [
         {"class": classes[labels[0]], "probabilities": dict(zip(classes, share, strict=True))}
         for share, labels in zip(shares.tolist(), order.tolist(), strict=True)
     ]
     store.write_json(path, {**of, "predictions": predictions})
     print(f"\nnumbers {path}")
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=100)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ from rich.text import Text
 from train.store import SETS, Record, judge
 
 
+def output() -> Console:
+    """Return the console of standard output; a file or a pipe has no width, and takes 100."""
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
 class _Bar(Bar):
     """A bar with text below it."""
 

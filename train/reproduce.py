@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train import figures, results, store
+from train import figures, report, results, store
 from train.allowed import ConfigError, check_value
 from train.command_line import answer
 from train.experiments import EXPERIMENTS, Experiment, Reported
@@ -149,7 +149,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
     Returns:
         The exit status of the first command that failed, or 0.
     """
-    console = Console() if Console().is_terminal else Console(width=100)
+    console = report.output()
     caution = " - REDUCED by --quick, numbers of no worth" if options.quick else ""
     console.rule(Text(f"{experiment.name}: {experiment.title}{caution}"))
     console.print(Text(f"{experiment.source}. {experiment.note}".strip()))

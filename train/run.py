@@ -149,10 +149,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
             directory.write_summary(summary)
         saver.close()
     print()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
-    console.print(report.table(summary))
+    report.output().print(report.table(summary))
     print(f"\nrun directory {directory.path}\nfigure        {directory.curves}")
     if all(result.diverged for result in results):
         raise FloatingPointError(
@@ -204,12 +201,11 @@ def _show_expected(
     # What is compiled for a few steps is not what a training compiles.
     jax.config.update("jax_enable_compilation_cache", False)
     count = len(devices())
-    console = Console() if Console().is_terminal else Console(width=100)
     found = [
         dry_run.expected(group, trainer_of, sweep.lockstep, 1 if sweep.shard == "batch" else count)
         for group in track(parts, "measuring", console=Console(stderr=True), transient=True)
     ]
-    dry_run.show(parts, found, count, console)
+    dry_run.show(parts, found, count, report.output())
 
 
 def _ranked(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Any]]]:

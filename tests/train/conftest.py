@@ -1,4 +1,5 @@
 import jax
+import matplotlib.figure
 import pytest
 
 from train import figures
@@ -12,3 +13,16 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "bands", lambda *arguments: None)
     with jax.numpy_dtype_promotion("standard"):
         yield tmp_path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that a test writes, in their order."""
+    found = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, *a, **k: found.append(figure) or save(figure, *a, **k),
+    )
+    return found

@@ -3,7 +3,6 @@ import json
 import typing
 
 import jax
-import matplotlib.figure
 import numpy as np
 import pytest
 from rich.console import Console
@@ -186,18 +185,6 @@ def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, ca
 def row(accuracy, **config):
     runs = [[{"step": 9, "test_loss": 1.0, "test_accuracy": accuracy + d}] for d in (-0.1, 0.1)]
     return store.row(config, [0, 1], 17, runs)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    found = []
-    save = matplotlib.figure.Figure.savefig
-    monkeypatch.setattr(
-        matplotlib.figure.Figure,
-        "savefig",
-        lambda figure, *a, **k: found.append(figure) or save(figure, *a, **k),
-    )
-    return found
 
 
 def test_accuracy_against_a_flag(tmp_path, drawn):

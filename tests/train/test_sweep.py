@@ -372,16 +372,7 @@ def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
 
 
 @pytest.mark.parametrize("count", [3, 10])
-def test_the_figure_shows_the_best_eight(tmp_path, monkeypatch, count):
-    import matplotlib.figure
-
-    drawn = []
-    save = matplotlib.figure.Figure.savefig
-    monkeypatch.setattr(
-        matplotlib.figure.Figure,
-        "savefig",
-        lambda figure, *a, **k: drawn.append(figure) or save(figure, *a, **k),
-    )
+def test_the_figure_shows_the_best_eight(tmp_path, drawn, count):
     figures.bands(results(count), tmp_path / "curves.png", "mlp", "note.")
     (figure,) = drawn
     shown = min(count, 8)
