@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.config import R, flags, replaced
+from train.config import Machines, R, flags, replaced
 
 AUGMENTATIONS = ("flip", "shift", "cutout")
 
@@ -108,6 +108,12 @@ ALLOWED = {
         lambda n: n == "auto" or 1 <= n < 2**31, "auto, or a whole number from 1 on, below 2^31"
     ),
     "seed": Allowed(lambda n: 0 <= n < 2**32, "a whole number from 0 on, below 2^32"),
+    "coordinator": Allowed(
+        lambda text: bool(re.fullmatch(r".+:[1-9][0-9]{0,4}", text)),
+        "a machine and a free port of it, such as 10.0.0.1:7000",
+    ),
+    "processes": _AT_LEAST_1,
+    "process_id": Allowed(lambda n: 0 <= n < 2**31, "a whole number from 0 on, below 2^31"),
 }
 
 
@@ -179,6 +185,28 @@ def check_together(values: Mapping[str, Sequence[Any]]) -> None:
         raise ConfigError(
             "--gradient-norms: single examples have no gradient of their own with --norm batch; "
             "leave one of the two out"
+        )
+
+
+def check_machines(machines: Machines, dry_run: bool) -> None:
+    """Raise a `ConfigError` where the flags of several machines do not go together."""
+    named = {name: getattr(machines, name) for name in ("coordinator", "processes", "process_id")}
+    for name, value in named.items():
+        check_value(name, value)
+        if value is not None and not machines.distributed:
+            raise ConfigError(f"{option(name)} {value}: is used with --distributed alone")
+    absent = [option(name) for name, value in named.items() if value is None]
+    if 0 < len(absent) < len(named):
+        raise ConfigError(f"{absent[0]}: is missing; it goes with the others of several machines")
+    processes, process_id = machines.processes, machines.process_id
+    if processes is not None and process_id is not None and process_id >= processes:
+        raise ConfigError(
+            f"--process-id {process_id}: must be below {processes}, the number of --processes"
+        )
+    if machines.distributed and dry_run:
+        raise ConfigError(
+            "--dry-run: measures on this machine, and says what more devices would take; leave "
+            "--distributed out"
         )
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from train.allowed import Refusal
 
 # Orbax is imported where it is used: that takes half a second, which no run should wait for before
@@ -36,7 +38,8 @@ class StructureError(CheckpointError):
 def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
     """Write a checkpoint: whatever happens meanwhile, `folder` is the old one, none, or whole.
 
-    One process at a time may write to the folder that it lies in.
+    One command at a time may write to the folder that it lies in. Of several processes of a command
+    all save, each what its own devices hold of an array, and the first the rest.
 
     Args:
         folder: replaced where it exists.
@@ -51,13 +54,21 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
     import jax
     import orbax.checkpoint as ocp
 
+    from train import processes
+
+    def written(leaf: Any) -> Any:
+        leaf = processes.key_data(leaf)
+        return np.asarray(leaf) if processes.here(leaf) else leaf
+
     # What a kill leaves of these two, the next one to save removes.
     partial, replaced = (folder.absolute().with_name(name) for name in (".partial", ".replaced"))
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
+    first = processes.is_first()
     try:
-        partial.mkdir(parents=True)
-        arrays = jax.tree.map(on_host, tree)
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+            partial.mkdir(parents=True)
+        arrays = jax.tree.map(written, tree)
         hook = sys.unraisablehook
         sys.unraisablehook = _without_late_echoes(hook)
         with _quiet():
@@ -66,19 +77,26 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
             except Exception as error:
                 raise _as_os_error(error) from error
         sys.unraisablehook = hook
-        (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-        manifest = _rendered(_digests(partial))
-        (partial / MANIFEST).write_text(manifest, encoding="utf-8")
-        for path in (*partial.rglob("*"), partial):
-            _synchronise(path)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
+        if first:
+            _complete(partial, notes)
+            if folder.exists():
+                folder.rename(replaced)
+            partial.rename(folder)
+            _synchronise(folder.absolute().parent)
+            shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
-    _synchronise(folder.absolute().parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    processes.wait()
+
+
+def _complete(partial: Path, notes: Mapping[str, Any]) -> None:
+    """Add the notes and the manifest to the arrays, and hand all to the disk."""
+    (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+    (partial / MANIFEST).write_text(_rendered(_digests(partial)), encoding="utf-8")
+    for path in (*partial.rglob("*"), partial):
+        _synchronise(path)
 
 
 def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -99,11 +117,21 @@ def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     """
     notes = load_notes(folder)
 
+    import jax
     import orbax.checkpoint as ocp
 
     try:
         with _quiet():
-            tree = ocp.PyTreeCheckpointer().restore(folder.absolute() / "arrays")
+            # Of several processes each reads by itself, whether the others do or not.
+            own = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+            handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+            checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
+            arrays = folder.absolute() / "arrays"
+            # On whichever devices they were: as NumPy's.
+            structure = checkpointer.metadata(arrays).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
+            tree = checkpointer.restore(arrays, restore_args=as_numpy)
     except Exception as error:  # Whole, and yet not readable: another version's.
         raise CheckpointError(
             f"{folder}: Orbax {ocp.__version__} cannot read it: {' '.join(str(error).split())}"
@@ -167,15 +195,6 @@ def _as_os_error(error: Exception) -> OSError:
     if code:
         return OSError(int(code[1]), os.strerror(int(code[1])))
     return OSError(" ".join(str(error).split()))
-
-
-def on_host(leaf: Any) -> Any:
-    """Return an array of JAX as one of NumPy; of typed random keys, their data."""
-    import jax
-    import numpy as np
-
-    is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _like(folder: Path, name: str, found: Any, asked: Any) -> Any:

@@ -214,6 +214,25 @@ class Lockstep:
 
 
 @dataclass(frozen=True)
+class Machines:
+    """Several machines: the same command on each, with a run directory that all of them see.
+
+    Attributes:
+        distributed: Train on the devices of several processes, of one machine or of many. Nothing
+            more is needed where JAX knows the cluster: Slurm, Open MPI, Kubernetes, TPU pods.
+        coordinator: Elsewhere: the machine of process 0 and a free port of it, such as
+            10.0.0.1:7000.
+        processes: Elsewhere: the number of processes.
+        process_id: Elsewhere: which of them this is, from 0 on.
+    """
+
+    distributed: Switch = False
+    coordinator: Annotated[str | None, _given("HOST:PORT", "of the cluster")] = None
+    processes: Annotated[int | None, _given("INT", "of the cluster")] = None
+    process_id: Annotated[int | None, _given("INT", "of the cluster")] = None
+
+
+@dataclass(frozen=True)
 class Output:
     """The files of a run.
 

@@ -10,6 +10,7 @@ import jax
 import psutil
 
 from train.allowed import ConfigError
+from train.processes import gathered
 
 _SMALLER = "a smaller network or --batch-size, or fewer runs in a sweep"
 
@@ -36,7 +37,7 @@ def devices() -> list[jax.Device]:
 
 def free_memory() -> int:
     """Return how many bytes can be allocated where the runs are computed."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats is not None:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     free = [psutil.virtual_memory().available]
@@ -80,7 +81,8 @@ class Fitting:
         Raises:
             MemoryError: it does not fit into memory; says with how many runs at a time it would.
         """
-        free, lockstep = free_memory(), self._lockstep
+        # As much as the process with the least: all have to compile the same.
+        free, lockstep = min(gathered(free_memory())), self._lockstep
         compiled = self._make(lockstep).lower(*arguments).compile()
         needed = _needed(compiled)
         if needed <= free:

@@ -76,12 +76,17 @@ def words(flags: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def of_the_runs(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that make the runs what they are, not where their files lie."""
+    return {name: value for name, value in flags.items() if name not in PLACES}
+
+
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise a `ConfigError` with the flags that are not the same, unless they name a place."""
     different = [
         f"{option(name)} {_value(before.get(name))} (here {_value(now.get(name))})"
-        for name in {**before, **now}
-        if name not in PLACES and before.get(name) != now.get(name)
+        for name in of_the_runs({**before, **now})
+        if before.get(name) != now.get(name)
     ]
     if different:
         raise ConfigError(

@@ -8,7 +8,6 @@ are.
 import contextlib
 import functools
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.progress import track
 
-from train import data, figures, plan, report, resume, store
+from train import data, figures, plan, processes, report, resume, store
 from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags, replaced
 from train.saver import Result, Saver
@@ -54,15 +53,14 @@ def command(
         try:
             sweep = parse(kind, arguments, f"python -m train.{name}", description)
             _run(sweep, network, name, signals)
-            return 0
+            return processes.end(0)
         except Refusal as error:
             message, status = f"error: {error}", 2
         except (FloatingPointError, MemoryError, OSError) as error:
             message, status = "; ".join([f"error: {error}", *notes(error)]), 1
         except Stopped as stopped:
             message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
-    print(message, file=sys.stderr)
-    return status
+    return processes.end(status, message)
 
 
 def notes(error: BaseException) -> list[str]:
@@ -78,6 +76,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
     parts = groups(runs, [plan.number_of_steps(run, dataset) for run in runs])
+    if sweep.machines.distributed:
+        processes.join(sweep.machines)
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
     from train import backend, examples, hyper
@@ -86,7 +86,15 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     backend.set_up()
     if sweep.shard == "batch":
         plan.check_batches(runs, len(devices()))
-    device = devices()[0]
+    device, first_process = devices()[0], processes.is_first()
+    processes.meet(
+        {
+            "command": f"train.{name}",
+            "run directory": sweep.directory and str(sweep.directory.absolute()),
+            **resume.of_the_runs(sweep.given),
+            "fingerprint of the data": dataset.fingerprint,
+        }
+    )
     sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
@@ -100,13 +108,14 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     with (
         explained(),
         _directory(sweep, f"{dataset.name}-{name}") as directory,
-        _resumable(directory, name),
+        _resumable(directory, name) as advice,
+        processes.explained(advice),
     ):
         print(f"run directory {directory.path}", flush=True)
         if sweep.directory is None:
             as_given = {"flags": sweep.given, "fingerprint": dataset.fingerprint}
             directory.write_config({"command": f"train.{name}", **configuration(runs), **as_given})
-        if first.output.tensorboard:
+        if first.output.tensorboard and first_process:
             from train.tensorboard import Events
 
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
@@ -115,7 +124,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         first_group = saver.recover(len(parts))
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
         several = sum(len(group.readers) for group in parts)
-        with report.Progress(total, Console(stderr=True), several) as progress:
+        console = Console(stderr=True, quiet=not first_process)
+        with report.Progress(total, console, several) as progress:
             for number, group in enumerate(parts, 1):
                 words = f"group {number}/{len(parts)}"
                 if len(runs) > 1:
@@ -127,13 +137,14 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 saver.restore(trainer)
                 with signals.held():
                     for _ in _train(trainer, group, results, directory, progress, saver):
-                        saver.offer(number, trainer, now=signals.received is not None)
-                        if signals.received is not None:
+                        received = _received(signals)
+                        saver.offer(number, trainer, now=received is not None)
+                        if received is not None:
                             where = f" of {words}" if len(parts) > 1 else ""
-                            raise Stopped(signals.received, f" after step {trainer.step}{where}")
+                            raise Stopped(received, f" after step {trainer.step}{where}")
                     saver.finish(number, trainer, group)
-                if signals.received is not None:
-                    raise Stopped(signals.received, f" after {words}")
+                if (received := _received(signals)) is not None:
+                    raise Stopped(received, f" after {words}")
                 trainer.forget()  # The next group needs the memory.
         summary = directory.read_summary()
         if summary is None:
@@ -145,7 +156,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 **saver.time(),
                 "rows": [row for row, _ in found],
             }
-            _draw(found, first, name, dataset, directory.curves)
+            if first_process:
+                _draw(found, first, name, dataset, directory.curves)
             directory.write_summary(summary)
         saver.close()
     print()
@@ -236,21 +248,32 @@ def _draw(
 
 
 def _directory(sweep: Sweep[R], name: str) -> store.RunDirectory:
-    """The run directory to go on with, or a new one."""
+    """The run directory to go on with, or a new one; the first of several processes writes it."""
+    if not processes.is_first():
+        return store.Follower(Path(processes.gathered("")[0]))
     if sweep.directory is None:
-        return store.RunDirectory.create(sweep.runs[0].output.out, name)
-    return store.RunDirectory(sweep.directory)
+        directory = store.RunDirectory.create(sweep.runs[0].output.out, name)
+    else:
+        directory = store.RunDirectory(sweep.directory)
+    processes.gathered(str(directory.path.absolute()))
+    return directory
 
 
 @contextlib.contextmanager
-def _resumable(directory: store.RunDirectory, name: str) -> Iterator[None]:
-    """Add to what stops a run how to go on with it."""
+def _resumable(directory: store.RunDirectory, name: str) -> Iterator[str]:
+    """Add to what stops a run how to go on with it, which the context returns."""
+    path = shlex.quote(str(directory.path))
+    advice = f"resume with: python -m train.{name} --resume {path}"
     try:
-        yield
+        yield advice
     except (OSError, Stopped) as error:
-        path = shlex.quote(str(directory.path))
-        error.add_note(f"resume with: python -m train.{name} --resume {path}")
+        error.add_note(advice)
         raise
+
+
+def _received(signals: Signals) -> int | None:
+    """The signal that came, to whichever of several processes."""
+    return next((number for number in processes.gathered(signals.received) if number), None)
 
 
 def _train(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.config import Run
+from train.processes import gathered, is_first, wait
 from train.store import Record, RunDirectory
 from train.sweep import Group
 
@@ -79,7 +80,8 @@ class Saver:
     def recover(self, groups: int) -> int:
         """Go back to the last whole checkpoint, if there is any; say on stderr which are not.
 
-        What comes after it is removed.
+        What comes after it is removed, by the first of several processes; the others then find what
+        it found.
 
         Args:
             groups: how many groups the sweep has.
@@ -87,6 +89,8 @@ class Saver:
         Returns:
             The number of the group to go on with, from 1 on; `groups` + 1 where all are trained.
         """
+        if not is_first():
+            wait()
         number, notes, damaged = 1, None, False
         while number <= groups and (path := self._parameters(number)).exists():
             try:
@@ -120,6 +124,8 @@ class Saver:
         if number <= groups:
             self._directory.remove_summary()
         self._go_back(notes)
+        if is_first():
+            wait()
         return number
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
@@ -178,7 +184,9 @@ class Saver:
             now: that it is time in any case.
         """
         due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
-        if not due or trainer.step == 0:  # There is nothing that is not made as fast as loaded.
+        if (
+            not gathered(due)[0] or trainer.step == 0
+        ):  # There is nothing that is not made as fast as loaded.
             return
 
         import orbax.checkpoint  # noqa: F401  # Once; not a part of what saving takes.
@@ -190,8 +198,9 @@ class Saver:
         name = f"group-{number:04d}-step-{trainer.step:010d}"
         notes = {**self._notes(number), "trainer": notes, "ended": sorted(self._ended)}
         save(self._directory.path / "checkpoints" / name, tree, notes)
-        for path in self._checkpoints()[:-2]:
-            shutil.rmtree(path)
+        if is_first():
+            for path in self._checkpoints()[:-2]:
+                shutil.rmtree(path)
         self._saved_at = time.perf_counter()
         self._took = self._saved_at - started
 
@@ -218,7 +227,8 @@ class Saver:
 
     def close(self) -> None:
         """Remove the checkpoints of a sweep that is trained."""
-        shutil.rmtree(self._directory.path / "checkpoints", ignore_errors=True)
+        if is_first():
+            shutil.rmtree(self._directory.path / "checkpoints", ignore_errors=True)
 
     def _notes(self, number: int) -> dict[str, Any]:
         return {

@@ -188,6 +188,43 @@ class RunDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+class Follower(RunDirectory):
+    """A run directory that another process writes: this one reads it."""
+
+    def __init__(self, path: Path):
+        self.path, self.followers = path, []
+        self.curves = path / "curves.png"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """There is nothing to close."""
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Leave it to the other process, as all that follows."""
+
+    def append(self, record: Record) -> None:
+        """Write nothing."""
+
+    def mark(self) -> dict[str, Any]:
+        """Return a mark of nothing."""
+        return {}
+
+    def go_back(self, size: int) -> list[Record]:
+        """Return the lines that metrics.jsonl has; the other process cut it off."""
+        content = (self.path / "metrics.jsonl").read_bytes()[:size]
+        return [json.loads(line) for line in content.splitlines()]
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def remove_summary(self) -> None:
+        """Remove nothing."""
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write the whole file or nothing: a reader never sees a part of it."""
     partial = path.with_name(path.name + ".partial")

@@ -14,12 +14,19 @@ import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from train import resume
-from train.allowed import ConfigError, check_together, check_value, completed, option
+from train.allowed import (
+    ConfigError,
+    check_machines,
+    check_together,
+    check_value,
+    completed,
+    option,
+)
 from train.command_line import read
-from train.config import Lockstep, R, Run, flags, replaced
+from train.config import Lockstep, Machines, R, Run, flags, replaced
 
 # Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
 ONE_VALUE = {
@@ -29,7 +36,9 @@ ONE_VALUE = {
 }  # fmt: skip
 
 # Flags that change nothing in the runs, and may be others when they are gone on with.
-NOT_OF_THE_RUNS = ("out", "resume", "dry_run")
+NOT_OF_THE_RUNS = (
+    "out", "resume", "dry_run", "distributed", "coordinator", "processes", "process_id",
+)  # fmt: skip
 
 # What tells the runs of a group apart: data to the compiled program, not a part of it.
 NUMBERS = (
@@ -41,6 +50,8 @@ NUMBERS = (
 TO_THE_END = ("cosine", "one-cycle")
 
 MOST_RUNS = 100_000
+
+P = TypeVar("P", Lockstep, Machines)
 
 
 class Sweep(NamedTuple, Generic[R]):
@@ -54,6 +65,7 @@ class Sweep(NamedTuple, Generic[R]):
             several.
         directory: the run directory to go on with; None for a new run.
         dry_run: whether to say what the runs would take, and train nothing.
+        machines: the processes that train together.
     """
 
     runs: tuple[R, ...]
@@ -62,6 +74,7 @@ class Sweep(NamedTuple, Generic[R]):
     given: dict[str, Any]
     directory: Path | None
     dry_run: bool = False
+    machines: Machines = Machines()
 
 
 class Group(NamedTuple):
@@ -109,21 +122,27 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
             values = _values(kind, [*resume.words(before), *given], prog, description)
         resume.check_same(directory, before, _as_json(values))
     as_given = _as_json(values)
-    sweep = Lockstep(**{f.name: values.pop(f.name) for f in dataclasses.fields(Lockstep)})
+    sweep, machines = _taken(values, Lockstep), _taken(values, Machines)
     for name, value in vars(sweep).items():
         check_value(name, value)
+    check_machines(machines, sweep.dry_run)
     for name in ONE_VALUE & set(values):
         values[name] = (values[name],)
     count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
     runs = expand(kind(), values, sweep.seeds, count)
     lockstep = None if sweep.lockstep == "auto" else sweep.lockstep
-    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run)
+    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run, machines)
+
+
+def _taken(values: dict[str, Any], part: type[P]) -> P:
+    """Take the flags of a dataclass out of those of the command."""
+    return part(**{field.name: values.pop(field.name) for field in dataclasses.fields(part)})
 
 
 def _values(
     kind: type[Run], arguments: Sequence[str], prog: str, description: str
 ) -> dict[str, Any]:
-    """The values of all flags by name, tuples but for `ONE_VALUE` and those of `Lockstep`."""
+    """The values of all flags by name, tuples but for `ONE_VALUE`, `Lockstep` and `Machines`."""
     parsed = read(_with_several_values(kind), arguments, prog, description)
     return {
         name: value
@@ -163,7 +182,7 @@ def _with_several_values(kind: type[Run]) -> Any:
         return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
 
     parts = {f.name: several(typing.get_type_hints(kind)[f.name]) for f in dataclasses.fields(kind)}
-    parts["sweep"] = Lockstep
+    parts |= {"sweep": Lockstep, "machines": Machines}
     return dataclasses.make_dataclass(
         kind.__name__,
         [(name, part, dataclasses.field(default=part())) for name, part in parts.items()],

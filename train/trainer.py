@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.checkpoint import fitted, on_host
+from train.checkpoint import fitted
 from train.config import Training
 from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
+from train.processes import assembled, on_host, placed
 from train.program import Program, State, over_runs
 from train.store import Record
 from train.sweep import choose_lockstep
@@ -90,7 +91,7 @@ class Trainer:
         runs_mesh = mesh if shard == "runs" else None
         whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         own = whole if mesh is None or shard == "batch" else _along(mesh, "runs")
-        self._sets = sets if whole is None else jax.device_put(sets, whole)
+        self._sets = sets if whole is None else placed(sets, whole)
         self._split = own if mesh is None or shard == "runs" else _along(mesh, None, None, "batch")
 
         def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
@@ -112,7 +113,7 @@ class Trainer:
         self.seconds = self.seconds_in_steps = 0.0
         keys = jnp.stack([jax.random.key(seed) for seed in self._seeds])
         if own is not None:
-            keys, self._hypers = jax.device_put((keys, self._hypers), own)
+            keys, self._hypers = placed((keys, self._hypers), own)
         self.state: State = compiled(initialise)(keys, self._hypers, None)
         self.step = 0
         self.diverged: dict[int, tuple[int, str]] = {}
@@ -159,7 +160,7 @@ class Trainer:
         training, started = self._training, time.perf_counter() - self.seconds
         orders = {
             seed: batches(seed, self._examples, training.batch_size, self.step)
-            for seed in dict.fromkeys(self._seeds)
+            for seed in dict.fromkeys(self._seeds[row] for row in self._rows_here())
         }
         compiled = {}
         if self.step == 0:
@@ -174,15 +175,13 @@ class Trainer:
                     seed: np.stack(list(itertools.islice(order, length)))
                     for seed, order in orders.items()
                 }
-                indices = jax.device_put(
-                    np.stack([taken[seed] for seed in self._seeds]), self._split
-                )
+                indices = self._assembled(taken)
                 arguments = (self.state, self._hypers, indices, self._sets.train)
                 if length not in compiled:
                     compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
-                loss, correct = (np.asarray(part)[: self.runs] for part in trace)
+                loss, correct = (part[: self.runs] for part in on_host(trace))
                 self.seconds_in_steps += time.perf_counter() - before
                 self._traces.append((loss.astype(np.float64), correct))
                 self._check(loss)
@@ -200,7 +199,7 @@ class Trainer:
             }
             if training.gradient_norms:
                 last = (self.state, self._hypers, indices[:, -1], self._sets.train)
-                norms = np.asarray(self._gradient_norms(*last), np.float64)[: self.runs]
+                norms = on_host(self._gradient_norms(*last))[: self.runs].astype(np.float64)
                 metrics["gradient_norm_mean"] = norms.mean(1).tolist()
                 metrics["gradient_norm_max"] = norms.max(1).tolist()
             yield self._records(metrics, started, training.test_curve or self.step in ends)
@@ -208,8 +207,8 @@ class Trainer:
                 return
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return where the training stands: a tree of NumPy arrays, and what JSON can hold."""
-        tree = {"state": self.on_host(self.state), "lowest": np.array(self._lowest)}
+        """Return where the training stands: a tree of arrays, and what JSON can hold."""
+        tree = {"state": self.state, "lowest": np.array(self._lowest)}
         if self.step % self._training.eval_every:
             losses, corrects = self._seen()
             tree["seen"] = {"losses": losses, "corrects": corrects}
@@ -234,9 +233,11 @@ class Trainer:
             StructureError: it is of another network or optimizer, or of other runs.
         """
         like = {"state": self.like(self.state, self.runs)}
-        state = fitted({"state": tree["state"]}, like, folder)["state"]
+        # Other devices may have been filled up with other repetitions of the last run.
+        saved = jax.tree.map(lambda leaf: leaf[: self.runs], tree["state"])
+        state = fitted({"state": saved}, like, folder)["state"]
         padded = np.minimum(np.arange(len(self._seeds)), self.runs - 1)
-        self.state = jax.device_put(jax.tree.map(lambda leaf: leaf[padded], state), self._own)
+        self.state = placed(jax.tree.map(lambda leaf: leaf[padded], state), self._own)
         self._lowest = [(loss, int(since)) for loss, since in tree["lowest"].tolist()]
         if "seen" in tree:
             self._traces = [(tree["seen"]["losses"], tree["seen"]["corrects"])]
@@ -247,13 +248,32 @@ class Trainer:
 
     def on_host(self, tree: Any) -> Any:
         """Return arrays of the runs, [runs, ...], as those of NumPy; of random keys, the data."""
-        return jax.tree.map(lambda leaf: on_host(leaf)[: self.runs], tree)
+        return jax.tree.map(lambda leaf: leaf[: self.runs], on_host(tree))
 
     def like(self, tree: Any, runs: int) -> Any:
         """Return the shapes and dtypes of such arrays of another number of runs."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape[1:]), leaf.dtype), tree
         )
+
+    def _rows_here(self) -> set[int]:
+        """The rows of the axis of runs that lie on devices of this process."""
+        rows = range(len(self._seeds))
+        if self._split is None:
+            return set(rows)
+        shape = (len(rows), 1, self._training.batch_size)
+        parts = self._split.addressable_devices_indices_map(shape).values()
+        return {row for part in parts if part for row in rows[part[0]]}
+
+    def _assembled(self, taken: Mapping[int, np.ndarray]) -> jax.Array:
+        """The examples of the next steps on the devices, by the seeds whose runs lie here."""
+        steps = len(next(iter(taken.values())))
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            runs, *rest = index
+            return np.stack([taken[seed][*rest] for seed in self._seeds[runs]])
+
+        return assembled((len(self._seeds), steps, self._training.batch_size), self._split, part)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
         """Loss, float64, and number right, int32, of each step since the last evaluation."""
@@ -318,8 +338,8 @@ class Trainer:
     def _evaluated(self, name: str, data: Data) -> dict[str, list[float]]:
         """Loss and accuracy of each run on a set."""
         losses, correct = (
-            np.asarray(part, np.float64)[: self.runs]
-            for part in self._evaluate(self.state, self._hypers, data)
+            part[: self.runs].astype(np.float64)
+            for part in on_host(self._evaluate(self.state, self._hypers, data))
         )
         for run, loss in enumerate(losses.tolist()):
             if not math.isfinite(loss):
@@ -329,8 +349,11 @@ class Trainer:
 
 
 def _mesh(shard: str, runs: int) -> Mesh | None:
-    """All devices along one axis, as many as there are runs at most; None where one is enough."""
-    devices = jax.devices()[: runs if shard == "runs" else None]
+    """All devices along one axis; None where one is enough.
+
+    Of a single process, there are no more than runs; of several, each computes its part.
+    """
+    devices = jax.devices()[: runs if shard == "runs" and jax.process_count() == 1 else None]
     if len(devices) == 1:
         return None
     return jax.make_mesh((len(devices),), (shard,), (AxisType.Auto,), devices=devices)

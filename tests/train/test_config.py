@@ -13,7 +13,7 @@ import pytest
 from jaxnets import nets
 from train import data
 from train.allowed import ALLOWED, ConfigError, hidden_widths
-from train.config import Data, Lockstep, Mlp, MlpRun, Training, flags
+from train.config import Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
 from train.hyper import Hyper
 from train.optimizers import OPTIMIZERS
 from train.sweep import NUMBERS, parse
@@ -134,12 +134,13 @@ def test_a_value_out_of_range_is_refused(arguments, message):
 def test_every_number_has_a_range():
     numbers = {
         field.name
-        for part in (Mlp, Data, Training, Lockstep)
+        for part in (Mlp, Data, Training, Lockstep, Machines)
         for field in dataclasses.fields(part)
         if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
         and field.name != "fold"  # Not a flag.
     }
-    assert numbers | {"hidden", "augment", "lockstep", "search"} == set(ALLOWED)
+    texts = {"hidden", "augment", "lockstep", "search", "coordinator"}
+    assert numbers | texts == set(ALLOWED)
     for name in numbers:
         assert not ALLOWED[name].test(math.nan)
 
@@ -257,7 +258,7 @@ def test_help_explains_every_flag(capsys):
         parsed("--help")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in {*flags(MlpRun()), *vars(Lockstep())} - {"fold"}:
+    for name in {*flags(MlpRun()), *vars(Lockstep()), *vars(Machines())} - {"fold"}:
         _, _, rest = text.partition(f"--{name.replace('_', '-')} ")
         described, _, default = rest.partition("(default: ")
         assert len(described) > 20, name

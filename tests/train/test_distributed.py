@@ -1,0 +1,270 @@
+"""Two processes of two virtual devices each, over loopback."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from train import processes
+from train.mlp import main
+
+ROOT = Path(__file__).parents[2]
+
+# Three runs, which do not fill four devices; all that has a state.
+SWEEP = [
+    *("--hidden", "6", "--norm", "batch", "--dropout", "0.3", "--optimizer", "momentum"),
+    *("--learning-rate", "0.003", "0.03", "1e30", "--steps", "40", "60"),
+    *("--eval-every", "10", "--batch-size", "64"),
+]
+# The program with checkpoints after each segment, and then time for what a test does to it.
+PROGRAM = """
+import sys, time
+from train import mlp, processes, saver
+pause, processes.JOIN_SECONDS, saver.SHARE = float(sys.argv[1]), int(sys.argv[2]), 1e9
+offer = saver.Saver.offer
+saver.Saver.offer = lambda *arguments, **named: (offer(*arguments, **named), time.sleep(pause))
+sys.exit(mlp.main(sys.argv[3:]))
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(arguments, count=2, which=None, pause=0, join_seconds=40, port=None):
+    """Start the processes `which` of `count`, all by default."""
+    port = port or free_port()
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", PROGRAM, str(pause), str(join_seconds), *arguments),
+                *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
+                *("--processes", str(count), "--process-id", str(number)),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in which or range(count)
+    ]
+
+
+def ended(started, seconds=200):
+    """The exit status, standard output and standard error of each."""
+    try:
+        found = [process.communicate(timeout=seconds) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(started, found, strict=True)]
+
+
+def records(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    for record in found:
+        del record["seconds"]
+    return found
+
+
+def assert_same_runs(folder, expected):
+    """The same evaluations of the same runs, to the rounding of float32."""
+    found, others = records(folder), records(expected)
+    assert len(found) == len(others)
+    for record, other in zip(found, others, strict=True):
+        assert record.keys() == other.keys()
+        for name, value in record.items():
+            expected_value = other[name]
+            assert value is expected_value is None or value == pytest.approx(
+                expected_value, rel=1e-4, abs=1e-5
+            )
+    rows, other_rows = (
+        json.loads((path / "summary.json").read_text())["rows"] for path in (folder, expected)
+    )
+    assert [row["config"] for row in rows] == [row["config"] for row in other_rows]
+    assert [row["diverged"] for row in rows] == [row["diverged"] for row in other_rows]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The sweep by one process on one device."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM, "0", "40", *SWEEP, "--out", str(folder)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return folder
+
+
+def wait_for(condition, seconds=100):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def checkpoints(folder):
+    return list((folder / "checkpoints").glob("group-*"))
+
+
+def test_runs_over_processes_are_those_of_one(tmp_path, straight):
+    folder = tmp_path / "run"
+    first, second = ended(start([*SWEEP, "--out", str(folder)]))
+    assert first[0] == second[0] == 0, (first[2], second[2])
+    assert "Gloo" not in first[1]
+    assert "test" in first[1]
+    assert second[1:] == ("", "")  # Process 0 alone prints.
+    assert_same_runs(folder, straight)
+    assert (folder / "curves.png").exists()
+
+
+def test_a_batch_over_processes_is_that_of_one(tmp_path):
+    """Batch norm among it: over the whole batch."""
+    arguments = [
+        *("--hidden", "6", "--norm", "batch", "--steps", "40", "--eval-every", "20"),
+        *("--batch-size", "32"),
+    ]
+    folder, alone = tmp_path / "several", tmp_path / "alone"
+    for status, _, error in ended(start([*arguments, "--shard", "batch", "--out", str(folder)])):
+        assert status == 0, error
+    with jax.numpy_dtype_promotion("standard"):
+        assert main([*arguments, "--out", str(alone)]) == 0
+    assert_same_runs(folder, alone)
+
+
+@pytest.mark.parametrize(("victim", "count"), [(0, 1), (1, 3)])
+def test_a_process_is_killed(tmp_path, straight, victim, count):
+    """The other ends; the run goes on with another number of processes."""
+    folder = tmp_path / "run"
+    started = start([*SWEEP, "--out", str(folder)], pause=0.5)
+    wait_for(lambda: checkpoints(folder) or started[0].poll() is not None)
+    started[victim].kill()
+    before = time.monotonic()
+    status, _, error = ended(started)[1 - victim]
+    assert time.monotonic() - before < 30
+    assert status == 1
+    lines = [line for line in error.splitlines() if not line.startswith("group")]
+    assert lines == [
+        f"error: another process ended, or cannot be reached; resume with: python -m train.mlp "
+        f"--resume {folder}"
+    ]
+    assert not (folder / "summary.json").exists()
+    assert checkpoints(folder)
+    again = ["--resume", str(folder)]
+    if count == 1:
+        with jax.numpy_dtype_promotion("standard"):
+            assert main(again) == 0
+    else:
+        assert [status for status, _, _ in ended(start(again, count))] == [0] * count
+    assert_same_runs(folder, straight)
+
+
+def test_sigterm_to_one_process_stops_all(tmp_path, straight):
+    folder = tmp_path / "run"
+    started = start([*SWEEP, "--out", str(folder)], pause=0.5)
+    wait_for(lambda: checkpoints(folder) or started[0].poll() is not None)
+    started[1].send_signal(signal.SIGTERM)
+    for status, _, error in ended(started):
+        assert status == 128 + signal.SIGTERM
+        assert re.search(r"terminated after step \d+; resume with: ", error.splitlines()[-1])
+    assert not (folder / "summary.json").exists()
+    assert [status for status, _, _ in ended(start(["--resume", str(folder)]))] == [0, 0]
+    assert_same_runs(folder, straight)
+
+
+@pytest.mark.parametrize("absent", [0, 1, 2])
+def test_a_process_that_never_joins_is_named(tmp_path, absent):
+    folder, port = tmp_path / "run", free_port()
+    present = [number for number in range(3) if number != absent]
+    arguments = [*SWEEP, "--out", str(folder)]
+    for status, _, error in ended(start(arguments, 3, present, join_seconds=5, port=port)):
+        assert status == 2
+        assert error == (
+            f"error: --processes 3: process {absent} did not join within 5 s at 127.0.0.1:{port}; "
+            f"start all of them again, each with its own --process-id\n"
+        )
+    assert not folder.exists()
+
+
+def test_they_have_less_than_a_minute():
+    assert processes.JOIN_SECONDS <= 50
+    assert processes.LOST_SECONDS <= 25
+
+
+def test_what_differs_between_processes_is_refused(tmp_path):
+    folder, port = tmp_path / "run", free_port()
+    arguments = ["--out", str(folder), "--steps", "5", "--learning-rate"]
+    (one,) = start([*arguments, "0.1"], which=[0], port=port)
+    (other,) = start([*arguments, "0.2"], which=[1], port=port)
+    for status, _, error in ended([one, other]):
+        assert status == 2
+        assert error == (
+            "error: learning_rate: is 0.2 of process 1, and 0.1 of process 0; start the same "
+            "command everywhere\n"
+        )
+    assert not folder.exists()
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_by_all(tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["--shard", "batch", "--batch-size", "30", "--out", str(folder)]
+    for status, _, error in ended(start(arguments)):
+        assert status == 2
+        assert error == (
+            "error: --batch-size 30: must be a multiple of the 4 devices with --shard batch, such "
+            "as 28 or 32\n"
+        )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "--processes 2",
+            "--processes 2: is used with --distributed alone",
+        ),
+        (
+            "--distributed --processes 2 --process-id 1",
+            "--coordinator: is missing; it goes with the others of several machines",
+        ),
+        (
+            "--distributed --coordinator h:1 --processes 2 --process-id 2",
+            "--process-id 2: must be below 2, the number of --processes",
+        ),
+        (
+            "--distributed --coordinator h --processes 2 --process-id 1",
+            "--coordinator h: must be a machine and a free port of it, such as 10.0.0.1:7000",
+        ),
+        (
+            "--distributed --dry-run",
+            "--dry-run: measures on this machine, and says what more devices would take; leave "
+            "--distributed out",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together(tmp_path, capsys, arguments, message):
+    assert main([*arguments.split(), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_cluster():
+    """Nothing in the environment tells of one."""
+    command = [sys.executable, "-m", "train.mlp", "--distributed"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr == (
+        "error: --distributed: JAX finds no cluster that it knows here; name --coordinator, "
+        "--processes and --process-id\n"
+    )
