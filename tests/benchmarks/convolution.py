@@ -216,6 +216,8 @@ def of_pytorch(memory_format: str, runs: int = 1) -> Callable:
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(net(image), target).backward()
                 optimizer.step()
+        if images[0].is_cuda:
+            torch.cuda.synchronize()
 
     return run
 

@@ -91,7 +91,7 @@ def in_pytorch(work: Work, fused: bool, threads: int) -> Callable[[], Any]:
     import torch
 
     *arrays, scale = flattened(work.sets.train)
-    images, labels, shift = map(torch.from_numpy, arrays)
+    images, labels, shift = map(torch.tensor, arrays)
     labels = labels.long()
     order = batches(0, len(labels), work.batch_size)
     activation = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[work.activation]
@@ -108,14 +108,14 @@ def in_pytorch(work: Work, fused: bool, threads: int) -> Callable[[], Any]:
         def train():
             losses = []
             for _ in range(work.steps):
-                batch = torch.from_numpy(next(order))
+                batch = torch.tensor(next(order))
                 x = (images[batch].float() - shift) * scale
                 loss = torch.nn.functional.cross_entropy(model(x), labels[batch])
                 update.zero_grad()
                 loss.backward()
                 update.step()
                 losses.append(loss.detach())
-            return torch.stack(losses).numpy()
+            return torch.stack(losses).cpu().numpy()
 
         return train
 
