@@ -108,7 +108,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     with (
         explained(),
         _directory(sweep, f"{dataset.name}-{name}") as directory,
-        _resumable(directory, name) as advice,
+        _resumable(directory, name, sweep.directory is None) as advice,
         processes.explained(advice),
     ):
         print(f"run directory {directory.path}", flush=True)
@@ -260,12 +260,19 @@ def _directory(sweep: Sweep[R], name: str) -> store.RunDirectory:
 
 
 @contextlib.contextmanager
-def _resumable(directory: store.RunDirectory, name: str) -> Iterator[str]:
-    """Add to what stops a run how to go on with it, which the context returns."""
+def _resumable(directory: store.RunDirectory, name: str, new: bool) -> Iterator[str]:
+    """Add to what stops a run how to go on with it, which the context returns.
+
+    Of a new run that does not fit into memory nothing is left.
+    """
     path = shlex.quote(str(directory.path))
     advice = f"resume with: python -m train.{name} --resume {path}"
     try:
         yield advice
+    except MemoryError:
+        if new:
+            directory.discard()
+        raise
     except (OSError, Stopped) as error:
         error.add_note(advice)
         raise

@@ -8,6 +8,7 @@ curves.png      loss and accuracy against the step
 and, of `train.saver`, parameters/ and, until the end, checkpoints/.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -17,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -182,6 +184,16 @@ class RunDirectory:
         """Remove summary.json, if it is there."""
         (self.path / "summary.json").unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Remove what a run left that did not come to its first step."""
+        if (self.path / "checkpoints").exists() or (self.path / "parameters").exists():
+            return
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for name in ("config.json", "metrics.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # The user's own folder may hold other things.
+            self.path.rmdir()
+
     def read_summary(self) -> dict[str, Any] | None:
         """Return what summary.json holds; None before the end of the run."""
         path = self.path / "summary.json"
@@ -222,6 +234,9 @@ class Follower(RunDirectory):
         """Write nothing."""
 
     def remove_summary(self) -> None:
+        """Remove nothing."""
+
+    def discard(self) -> None:
         """Remove nothing."""
 
 

@@ -43,6 +43,7 @@ def test_a_network_that_no_machine_holds_is_refused_before_it_is_tried(here, cap
     assert needed <= float(error.split()[4]) <= 2.5 * needed
     assert "are free; take a smaller network or --batch-size, or fewer runs in a sweep" in error
     assert error.count("\n") == 1
+    assert not list(here.iterdir())
 
 
 SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
@@ -66,6 +67,7 @@ def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, mon
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: out of memory: ")
     assert "with --lockstep 8, and " in error
+    assert not (here / "refused").exists()
     lockstep = error.split("--lockstep ")[-1].removesuffix(" fits")
     assert 1 <= int(lockstep) < 8
     assert main([*SWEEP, "--lockstep", lockstep, "--out", "fits"]) == 0
