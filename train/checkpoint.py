@@ -54,15 +54,15 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
     import jax
     import orbax.checkpoint as ocp
 
-    from train import processes
+    from train import collective
 
     def written(leaf: Any) -> Any:
-        leaf = processes.key_data(leaf)
-        return np.asarray(leaf) if processes.here(leaf) else leaf
+        leaf = collective.key_data(leaf)
+        return np.asarray(leaf) if collective.here(leaf) else leaf
 
     # What a kill leaves of these two, the next one to save removes.
     partial, replaced = (folder.absolute().with_name(name) for name in (".partial", ".replaced"))
-    first = processes.is_first()
+    first = collective.is_first()
     try:
         if first:
             shutil.rmtree(partial, ignore_errors=True)
@@ -88,7 +88,7 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
         if first:
             shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
-    processes.wait()
+    collective.wait()
 
 
 def _complete(partial: Path, notes: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import jax
 import psutil
 
 from train.allowed import ConfigError
-from train.processes import gathered
+from train.collective import gathered
 
 _SMALLER = "a smaller network or --batch-size, or fewer runs in a sweep"
 

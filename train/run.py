@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.progress import track
 
-from train import data, figures, plan, processes, report, resume, store
+from train import collective, data, figures, plan, processes, report, resume, store
 from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags, replaced
 from train.saver import Result, Saver
@@ -86,8 +86,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     backend.set_up()
     if sweep.shard == "batch":
         plan.check_batches(runs, len(devices()))
-    device, first_process = devices()[0], processes.is_first()
-    processes.meet(
+    device, first_process = devices()[0], collective.is_first()
+    collective.meet(
         {
             "command": f"train.{name}",
             "run directory": sweep.directory and str(sweep.directory.absolute()),
@@ -249,13 +249,13 @@ def _draw(
 
 def _directory(sweep: Sweep[R], name: str) -> store.RunDirectory:
     """The run directory to go on with, or a new one; the first of several processes writes it."""
-    if not processes.is_first():
-        return store.Follower(Path(processes.gathered("")[0]))
+    if not collective.is_first():
+        return store.Follower(Path(collective.gathered("")[0]))
     if sweep.directory is None:
         directory = store.RunDirectory.create(sweep.runs[0].output.out, name)
     else:
         directory = store.RunDirectory(sweep.directory)
-    processes.gathered(str(directory.path.absolute()))
+    collective.gathered(str(directory.path.absolute()))
     return directory
 
 
@@ -280,7 +280,7 @@ def _resumable(directory: store.RunDirectory, name: str, new: bool) -> Iterator[
 
 def _received(signals: Signals) -> int | None:
     """The signal that came, to whichever of several processes."""
-    return next((number for number in processes.gathered(signals.received) if number), None)
+    return next((number for number in collective.gathered(signals.received) if number), None)
 
 
 def _train(

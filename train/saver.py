@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.checkpoint import CheckpointError, fitted, load, load_notes, save
+from train.collective import gathered, is_first, wait
 from train.config import Run
-from train.processes import gathered, is_first, wait
 from train.store import Record, RunDirectory
 from train.sweep import Group
 

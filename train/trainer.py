@@ -13,11 +13,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.checkpoint import fitted
+from train.collective import assembled, on_host, placed
 from train.config import Training
 from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
-from train.processes import assembled, on_host, placed
 from train.program import Program, State, over_runs
 from train.store import Record
 from train.sweep import choose_lockstep

@@ -43,31 +43,33 @@ def free_port():
 def start(arguments, count=2, which=None, pause=0, join_seconds=40, port=None):
     """Start the processes `which` of `count`, all by default."""
     port = port or free_port()
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+    address = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(count))
     return [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", PROGRAM, str(pause), str(join_seconds), *arguments),
-                *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
-                *("--processes", str(count), "--process-id", str(number)),
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        started([*arguments, *address, "--process-id", str(number)], {}, pause, join_seconds)
         for number in which or range(count)
     ]
 
 
-def ended(started, seconds=200):
+def started(arguments, environment, pause=0, join_seconds=40):
+    """Start a process."""
+    command = [sys.executable, "-c", PROGRAM, str(pause), str(join_seconds), "--distributed"]
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(several, seconds=200):
     """The exit status, standard output and standard error of each."""
     try:
-        found = [process.communicate(timeout=seconds) for process in started]
+        found = [process.communicate(timeout=seconds) for process in several]
     finally:
-        for process in started:
+        for process in several:
             process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(started, found, strict=True)]
+    return [(process.returncode, *texts) for process, texts in zip(several, found, strict=True)]
 
 
 def records(folder):
@@ -142,15 +144,34 @@ def test_a_batch_over_processes_is_that_of_one(tmp_path):
     assert_same_runs(folder, alone)
 
 
+def test_a_cluster_that_jax_knows_needs_no_flags(tmp_path, straight):
+    folder = tmp_path / "run"
+    slurm = {
+        "SLURM_JOB_ID": str(free_port()),  # Of which JAX makes the port.
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+    }
+    several = [
+        started(
+            [*SWEEP, "--out", str(folder)],
+            slurm | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)},
+        )
+        for number in range(2)
+    ]
+    for status, _, error in ended(several):
+        assert status == 0, error
+    assert_same_runs(folder, straight)
+
+
 @pytest.mark.parametrize(("victim", "count"), [(0, 1), (1, 3)])
 def test_a_process_is_killed(tmp_path, straight, victim, count):
     """The other ends; the run goes on with another number of processes."""
     folder = tmp_path / "run"
-    started = start([*SWEEP, "--out", str(folder)], pause=0.5)
-    wait_for(lambda: checkpoints(folder) or started[0].poll() is not None)
-    started[victim].kill()
+    several = start([*SWEEP, "--out", str(folder)], pause=0.5)
+    wait_for(lambda: checkpoints(folder) or several[0].poll() is not None)
+    several[victim].kill()
     before = time.monotonic()
-    status, _, error = ended(started)[1 - victim]
+    status, _, error = ended(several)[1 - victim]
     assert time.monotonic() - before < 30
     assert status == 1
     lines = [line for line in error.splitlines() if not line.startswith("group")]
@@ -171,10 +192,10 @@ def test_a_process_is_killed(tmp_path, straight, victim, count):
 
 def test_sigterm_to_one_process_stops_all(tmp_path, straight):
     folder = tmp_path / "run"
-    started = start([*SWEEP, "--out", str(folder)], pause=0.5)
-    wait_for(lambda: checkpoints(folder) or started[0].poll() is not None)
-    started[1].send_signal(signal.SIGTERM)
-    for status, _, error in ended(started):
+    several = start([*SWEEP, "--out", str(folder)], pause=0.5)
+    wait_for(lambda: checkpoints(folder) or several[0].poll() is not None)
+    several[1].send_signal(signal.SIGTERM)
+    for status, _, error in ended(several):
         assert status == 128 + signal.SIGTERM
         assert re.search(r"terminated after step \d+; resume with: ", error.splitlines()[-1])
     assert not (folder / "summary.json").exists()
