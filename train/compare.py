@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from train import figures, report, results, store
+from train import figures, outcome, report, results, store
 from train.command_line import answer
 from train.results import Results
 from train.store import StoreError
@@ -51,10 +51,9 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     if not directories:
         raise StoreError("RUN_DIR: needs at least one run directory")
     _check_out(out)
-    found = [pair for path in directories for pair in _configurations(results.read(path))]
-    rows = [row for row, _ in found]
-    judge = store.judge(*rows)
-    found.sort(key=lambda pair: store.rank(pair[0], judge))
+    found = outcome.ranked(
+        pair for path in directories for pair in _configurations(results.read(path))
+    )
     rows = [row for row, _ in found]
 
     datasets = [row["dataset"] for row in rows]
@@ -71,7 +70,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     figures.bands(found, out, title, note)
     compared = {
         "compared": [str(path) for path in directories],
-        "ranked_by": f"{judge}_accuracy",
+        "ranked_by": f"{outcome.judge(*rows)}_accuracy",
         "same_data": not caution,
         "rows": rows,
     }
@@ -80,7 +79,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
 
 
-def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[store.Record]]]]:
+def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[outcome.Record]]]]:
     """The configurations of a run directory, whose rows name it, its command and its data."""
     # A run that did not finish has not described its data yet.
     data = {"name": run.runs[0]["dataset"], "description": "", "fingerprint": run.fingerprint}

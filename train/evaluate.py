@@ -14,7 +14,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from train import data, figures, report, results, store
+from train import data, figures, outcome, report, results, store
 from train.command_line import answer
 from train.data import Dataset
 from train.images import read_images
@@ -153,7 +153,7 @@ def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:
 def _row(stored: Results, index: int) -> tuple[dict[str, Any], int]:
     """The row of summary.json that a run is part of, and its position in it."""
     assert stored.summary is not None
-    config = store.configuration(stored.runs[index])
+    config = outcome.configuration(stored.runs[index])
     (row,) = (row for row in stored.summary["rows"] if row["config"] == config)
     return row, stored.indices(config).index(index)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from train import report, store
-from train.store import Record
+from train import outcome, report
+from train.outcome import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +95,7 @@ def bands(
         note: where the data come from.
     """
     rows = [row for row, _ in results]
-    split, names = store.judge(*rows), report.varying(rows)
+    split, names = outcome.judge(*rows), report.varying(rows)
     lines = [
         _Line(", ".join(report.label(row, names)), runs, split, style)
         for (row, runs), style in zip(results, _STYLES, strict=False)
@@ -152,7 +152,7 @@ def _mean_and_std(
             if record.get(metric) is not None:
                 found.setdefault(record[across], []).append(record[metric])
     where = sorted(found)
-    spreads = [store.spread(found[place]) for place in where]
+    spreads = [outcome.spread(found[place]) for place in where]
     mean, std = (np.array([s[part] for s in spreads], float) for part in ("mean", "std"))
     return where, mean, std
 
@@ -191,7 +191,7 @@ def against(
     figure = Figure(figsize=(_WIDTH * 0.7, 4.6), layout="constrained")
     figure.suptitle(_wrapped(title, "large", 1))
     axes = figure.subplots()
-    split = store.judge(*rows)
+    split = outcome.judge(*rows)
     values = dict.fromkeys(row["config"][line] for row in rows)
     for value, style in zip(values, _STYLES, strict=False):
         points = sorted(
@@ -226,7 +226,7 @@ def heat_map(
     """
     from matplotlib.figure import Figure
 
-    split = store.judge(*rows)
+    split = outcome.judge(*rows)
     columns, lines = (
         sorted({row["config"][flag] for row in rows}, key=_by_numbers) for flag in (across, down)
     )

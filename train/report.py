@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from train.store import SETS, Record, judge
+from train.outcome import SETS, Record, judge
 
 
 def output() -> Console:

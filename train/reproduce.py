@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train import figures, report, results, store
+from train import figures, outcome, report, results, store
 from train.allowed import ConfigError, check_value
 from train.command_line import answer
 from train.experiments import EXPERIMENTS, Experiment, Reported
@@ -57,7 +57,7 @@ _Out = Annotated[
 
 
 # A row of summary.json, and the evaluations of each of its runs.
-_Found = tuple[dict[str, Any], list[list[store.Record]]]
+_Found = tuple[dict[str, Any], list[list[outcome.Record]]]
 
 
 class Options(NamedTuple):
@@ -306,15 +306,14 @@ def _draw(
     elif len(longest := _longest(found)) == 1:
         figures.curves(longest[0][1], path, title, note, experiment.axis)
     else:
-        judge = store.judge(*rows)
-        ranked = sorted(longest, key=lambda pair: store.rank(pair[0], judge))
-        figures.bands(ranked, path, title, note)
+        figures.bands(outcome.ranked(longest), path, title, note)
 
 
 def _longest(found: Sequence[_Found]) -> list[_Found]:
     """The configurations without those that are the beginning of another, with fewer steps."""
     last: dict[str, _Found] = {}
-    for row, runs in sorted(found, key=lambda pair: pair[0]["config"]["steps"]):
+    # Those that count in epochs, and are told apart by them, have no steps.
+    for row, runs in sorted(found, key=lambda pair: pair[0]["config"]["steps"] or 0):
         others = {name: value for name, value in row["config"].items() if name != "steps"}
         last[repr(sorted(others.items()))] = (row, runs)
     return list(last.values())

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train import store
+from train import outcome
 from train.config import Run, replaced
-from train.store import Record, StoreError
+from train.outcome import Record
+from train.store import StoreError
 
 
 class Results(NamedTuple):
@@ -34,7 +35,7 @@ class Results(NamedTuple):
     def indices(self, config: dict[str, Any]) -> list[int]:
         """The runs of a configuration."""
         return [
-            index for index, flags in enumerate(self.runs) if store.configuration(flags) == config
+            index for index, flags in enumerate(self.runs) if outcome.configuration(flags) == config
         ]
 
 
@@ -117,14 +118,14 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
         return
     found: list[dict[str, Any]] = []
     for flags in results.runs:
-        config = store.configuration(flags)
+        config = outcome.configuration(flags)
         if config not in found:
             found.append(config)
     for config in found:
         indices = results.indices(config)
         records = [results.records[index] for index in indices]
         runs = [results.runs[index] for index in indices]
-        row = store.row(
+        row = outcome.row(
             config,
             [run["seed"] for run in runs],
             0,
@@ -133,8 +134,8 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
             diverged=[_divergence(lines) for lines in records],
         )
         if not any(records):
-            nothing = store.spread([None] * len(indices))
-            for name, kind in itertools.product(store.SETS, store.BEST):
+            nothing = outcome.spread([None] * len(indices))
+            for name, kind in itertools.product(outcome.SETS, outcome.BEST):
                 row[f"{name}_{kind}"] = {"final": nothing, "best": nothing}
         last = min(lines[-1]["step"] if lines else 0 for lines in records)
         yield row | {"parameters": None, "unfinished": last}, records
@@ -142,6 +143,6 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
 
 def _divergence(records: list[Record]) -> int | None:
     """The first evaluation without a loss of any set; before the first step there need be none."""
-    losses = [f"{name}_loss" for name in store.SETS]
+    losses = [f"{name}_loss" for name in outcome.SETS]
     steps = (r["step"] for r in records if all(r.get(loss) is None for loss in losses))
     return next(filter(None, steps), None)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.progress import track
 
-from train import collective, data, figures, plan, processes, report, resume, store
+from train import collective, data, figures, outcome, plan, processes, report, resume, store
 from train.allowed import Refusal, augmentations
-from train.config import R, Run, flags, replaced
-from train.saver import Result, Saver
+from train.config import R, Run, flags
+from train.outcome import Result
+from train.saver import Saver
 from train.signals import Signals, Stopped
 from train.sweep import Group, Sweep, groups, parse, varying
 
@@ -148,11 +149,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 trainer.forget()  # The next group needs the memory.
         summary = directory.read_summary()
         if summary is None:
-            found = _ranked(results)
+            found = outcome.ranked(outcome.configurations(results))
             summary = {
-                "versions": store.versions(),
+                "versions": outcome.versions(),
                 "device": {"platform": device.platform, "kind": device.device_kind},
-                "dataset": store.describe(dataset),
+                "dataset": outcome.describe(dataset),
                 **saver.time(),
                 "rows": [row for row, _ in found],
             }
@@ -218,13 +219,6 @@ def _show_expected(
         for group in track(parts, "measuring", console=Console(stderr=True), transient=True)
     ]
     dry_run.show(parts, found, count, report.output())
-
-
-def _ranked(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Any]]]:
-    """The configurations, the best first."""
-    found = list(configurations(results))
-    judge = store.judge(*(row for row, _ in found))
-    return sorted(found, key=lambda pair: store.rank(pair[0], judge))
 
 
 def _draw(
@@ -335,26 +329,3 @@ def configuration(runs: Sequence[Run]) -> dict[str, Any]:
     if differing:
         config["runs"] = [{name: run[name] for name in differing} for run in values]
     return config
-
-
-def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Yield for each configuration its row of summary.json, and the evaluations of its runs."""
-    found: dict[Run, list[Result]] = {}
-    for result in results:
-        found.setdefault(replaced(result.run, {"seed": None, "fold": None}), []).append(result)
-    for several in found.values():
-        config = store.configuration(flags(several[0].run))
-        records = [result.records for result in several]
-        folds = [result.run.data.fold or 0 for result in several]
-        yield (
-            store.row(
-                config,
-                [result.run.training.seed for result in several],
-                several[0].parameters,
-                records,
-                folds=None if several[0].run.data.fold is None else folds,
-                diverged=[result.diverged for result in several],
-                stopped=[result.stopped for result in several],
-            ),
-            records,
-        )

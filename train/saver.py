@@ -12,14 +12,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.collective import gathered, is_first, wait
-from train.config import Run
-from train.store import Record, RunDirectory
+from train.outcome import Result
+from train.store import RunDirectory
 from train.sweep import Group
 
 if TYPE_CHECKING:
@@ -27,25 +26,6 @@ if TYPE_CHECKING:
 
 # Of the time, a twentieth at most goes into checkpoints.
 SHARE = 0.05
-
-
-@dataclass
-class Result:
-    """What a run of a sweep came to.
-
-    Attributes:
-        run: its flags.
-        records: its evaluations.
-        diverged: the step at which its loss was not finite.
-        stopped: the step at which it ran out of patience.
-        parameters: how many numbers its network learns.
-    """
-
-    run: Run
-    records: list[Record]
-    diverged: int | None = None
-    stopped: int | None = None
-    parameters: int = 0
 
 
 class Saver:

@@ -12,32 +12,17 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import importlib.metadata
-import itertools
 import json
-import math
 import os
-import platform
 import shutil
-import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from train.allowed import Refusal
-from train.data import Dataset
-
-SETS = ("train", "validation", "test")
-
-# How to tell the best of several evaluations.
-BEST: dict[str, Callable[[Iterable[float]], float]] = {"loss": min, "accuracy": max}
-
-# Flags that tell runs of one configuration apart, or that do not change what a run comes to.
-_NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
-
-Record = dict[str, Any]  # A line of metrics.jsonl.
+from train.outcome import Record
 
 
 class StoreError(Refusal):
@@ -249,109 +234,3 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-
-
-# --- the parts of summary.json -------------------------------------------------------------------
-
-
-def row(
-    config: dict[str, Any],
-    seeds: Sequence[int],
-    parameters: int,
-    runs: Sequence[Sequence[Record]],
-    *,
-    folds: Sequence[int] | None = None,
-    diverged: Sequence[int | None] | None = None,
-    stopped: Sequence[int | None] | None = None,
-) -> dict[str, Any]:
-    """Return the results of one configuration.
-
-    Args:
-        config: the flags that make it, by name.
-        seeds: the seed of each run.
-        parameters: how many numbers the network learns.
-        runs: the evaluations of each run.
-        folds: the part of the training set that each run held out, with k-fold cross-validation.
-        diverged: the step at which the loss of each run was not finite; None where it always was.
-        stopped: the step at which each run ran out of patience; None where it did not.
-
-    Returns:
-        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped` and, per metric (the loss
-        and accuracy of train, validation and test, as far as there are any), "final" and "best"
-        (the lowest loss, the highest accuracy of the evaluations), each with mean, standard
-        deviation and values over the runs; None for runs that diverged, which the mean leaves out.
-    """
-    steps = list(diverged or [None] * len(seeds))
-    result = {
-        "config": config,
-        "seeds": list(seeds),
-        "folds": None if folds is None else list(folds),
-        "parameters": parameters,
-        "diverged": steps,
-        "stopped": list(stopped or [None] * len(seeds)),
-    }
-    for name, (kind, best) in itertools.product(SETS, BEST.items()):
-        metric = f"{name}_{kind}"
-        if not any(metric in record for records in runs for record in records):
-            continue
-        seen = [
-            [r[metric] for r in records if r[metric] is not None] if step is None else None
-            for records, step in zip(runs, steps, strict=True)
-        ]
-        result[metric] = {
-            "final": spread([values[-1] if values else None for values in seen]),
-            "best": spread([best(values) if values else None for values in seen]),
-        }
-    return result
-
-
-def configuration(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return those flags of a run that make its configuration."""
-    return {name: v for name, v in flags.items() if name not in _NOT_OF_CONFIGURATION}
-
-
-def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and sample standard deviation (divided by n - 1; 0 for one value) of some values.
-
-    None counts for nothing, and where there is nothing else, both are None.
-    """
-    known = [value for value in values if value is not None]
-    mean = statistics.fmean(known) if known else None
-    std = (statistics.stdev(known) if len(known) > 1 else 0.0) if known else None
-    return {"mean": mean, "std": std, "values": list(values)}
-
-
-def judge(*rows: dict[str, Any]) -> str:
-    """Return the set by which configurations are told apart: validation where all have one."""
-    return "validation" if all("validation_accuracy" in row for row in rows) else "test"
-
-
-def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
-    """Return what sorts configurations: by mean final accuracy on a set, the best first.
-
-    Where that is the same, by loss; those of which every run diverged come last.
-    """
-    accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
-    return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what tells a data set from another."""
-    return {
-        "name": dataset.name,
-        "description": dataset.description,
-        "fingerprint": dataset.fingerprint,
-        "train_examples": len(dataset.train_labels),
-        "test_examples": len(dataset.test_labels),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of what the results depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("jaxnets", "jax", "jaxlib", "optax", "numpy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"  # jaxnets in a checkout.
-    return found

@@ -16,7 +16,7 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from train.store import Record
+from train.outcome import Record
 
 
 class Events:

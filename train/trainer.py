@@ -18,8 +18,8 @@ from train.config import Training
 from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
+from train.outcome import Record
 from train.program import Program, State, over_runs
-from train.store import Record
 from train.sweep import choose_lockstep
 
 # Steps from one sign of life to the next, where evaluations are rarer.

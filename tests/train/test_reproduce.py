@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import data, figures, reproduce, store
+from train import data, figures, outcome, reproduce
 from train.config import Run
 from train.data import Dataset
 from train.experiments import EXPERIMENTS
@@ -168,6 +168,8 @@ def test_a_figure_shows_a_run_once_that_is_read_at_several_steps():
     other = configuration(5, 0.4, hidden="200", seed=0)
     assert reproduce._longest([long, other, short]) == [other, long]
     assert reproduce._longest([short, long]) == [long]
+    in_epochs = [configuration(None, 0.5, hidden=hidden, epochs=3) for hidden in ("100", "200")]
+    assert reproduce._longest(in_epochs) == in_epochs
 
 
 def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, capsys):
@@ -184,7 +186,7 @@ def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, ca
 
 def row(accuracy, **config):
     runs = [[{"step": 9, "test_loss": 1.0, "test_accuracy": accuracy + d}] for d in (-0.1, 0.1)]
-    return store.row(config, [0, 1], 17, runs)
+    return outcome.row(config, [0, 1], 17, runs)
 
 
 def test_accuracy_against_a_flag(tmp_path, drawn):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import figures, program, report, store
+from train import figures, outcome, program, report
 from train.allowed import ConfigError
 from train.config import MlpRun, flags
 from train.mlp import main
@@ -228,7 +228,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
-    assert rows == sorted(rows, key=lambda row: store.rank(row, store.judge(row)))
+    assert rows == sorted(rows, key=lambda row: outcome.rank(row, outcome.judge(row)))
     for row in rows:
         assert row["seeds"] == [0, 1]
         indices = [
@@ -237,7 +237,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
             if all(row["config"][name] == v for name, v in values.items() if name != "seed")
         ]
         for metric in METRICS:
-            best = store.BEST[metric.split("_")[1]]
+            best = outcome.BEST[metric.split("_")[1]]
             records = [metrics(here / "sweep", i) for i in indices]
             seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
             assert row[metric]["final"]["values"] == [values[-1] for values in seen]
@@ -339,14 +339,14 @@ def results(count):
     for i in range(count):
         runs = [[record(s, 1 + i + seed, 0.9 - 0.05 * i) for s in (0, 10)] for seed in (0, 1)]
         config = {"hidden": str(i), "learning_rate": 0.001 * (i + 1), "l2": 0.0}
-        found.append((store.row(config, [0, 1], 17, runs), runs))
+        found.append((outcome.row(config, [0, 1], 17, runs), runs))
     return found
 
 
 def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     rows = [row for row, _ in results(3)]
     rows.append(
-        store.row(
+        outcome.row(
             rows[0]["config"] | {"hidden": "9"},
             [0, 1],
             17,
