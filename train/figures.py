@@ -136,7 +136,7 @@ def _draw(
         if metric == "loss" and 0 < 100 * extremes[0] < extremes[1]:
             axes.set_yscale("log")  # Else one that diverges flattens all others.
         axes.set(xlabel=across, ylabel=unit, title=f"{of}{metric}")
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(alpha=0.3)
     _legend(figure, axes_of_metric[0].get_legend_handles_labels(), note, columns)
     figure.savefig(path, dpi=150)
