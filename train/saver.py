@@ -164,9 +164,8 @@ class Saver:
             now: that it is time in any case.
         """
         due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
-        if (
-            not gathered(due)[0] or trainer.step == 0
-        ):  # There is nothing that is not made as fast as loaded.
+        # At step 0 there is nothing that is not made as fast as loaded.
+        if not gathered(due)[0] or trainer.step == 0:
             return
 
         import orbax.checkpoint  # noqa: F401  # Once; not a part of what saving takes.
