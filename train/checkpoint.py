@@ -201,14 +201,15 @@ def _like(folder: Path, name: str, found: Any, asked: Any) -> Any:
     """The array `found` as `asked`; raises a `StructureError` where it is another."""
     import jax
 
-    is_key = jax.dtypes.issubdtype(asked.dtype, jax.dtypes.prng_key)
-    expected = jax.eval_shape(jax.random.key_data, asked) if is_key else asked
+    from train.collective import is_key
+
+    expected = jax.eval_shape(jax.random.key_data, asked) if is_key(asked) else asked
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
         raise StructureError(
             f"{folder}: {name} is {found.dtype} {list(found.shape)} instead of "
             f"{expected.dtype} {list(expected.shape)}"
         )
-    return jax.random.wrap_key_data(found) if is_key else found
+    return jax.random.wrap_key_data(found) if is_key(asked) else found
 
 
 def _name(path: Any) -> str:

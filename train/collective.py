@@ -98,10 +98,11 @@ def key_data(leaf: Any) -> Any:
     """Return an array, or of typed random keys, the data."""
     import jax
 
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Whether an array is one of typed random keys."""
     import jax
 
     return jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
@@ -117,7 +118,7 @@ def placed(tree: Any, sharding: Any) -> Any:
     def put(leaf: Any) -> Any:
         data = np.asarray(key_data(leaf))
         found = assembled(data.shape, sharding, data.__getitem__)
-        return jax.random.wrap_key_data(found) if _is_key(leaf) else found
+        return jax.random.wrap_key_data(found) if is_key(leaf) else found
 
     return jax.tree.map(put, tree)
 

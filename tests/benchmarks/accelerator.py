@@ -6,8 +6,10 @@ Three tables, printed and written as Markdown, which begins with the name of the
   of PyTorch compiled, in float32 and bfloat16; and which share of the device's bandwidth that is.
   The bandwidth is what negating an array reaches. The bytes are those that no forward followed by a
   backward can do without: arguments, outputs, cotangents and gradients, and once more what this op
-  saves between the two.
-- sweeps: 20, 200 and 2,000 perceptrons against as many one after the other in PyTorch.
+  saves between the two. On a CPU, whose caches hold much of it and whose bandwidth varied fourfold
+  from one run to the next, the share says little.
+- sweeps: 20, 200 and 2,000 perceptrons, per step of one, against one after the other in PyTorch, of
+  which 20 tell the time of one.
 - convnet: a training step of the ConvNet of 2018 against PyTorch, channels-last.
 
 A ratio is the median time of jaxnets over that of the other, the two taking turns, but for the ops
@@ -33,7 +35,15 @@ from rich.progress import track
 from jaxnets import autodiff, ops
 from jaxnets.catalog import CATALOG
 from jaxnets.costs import residual_bytes
-from tests.benchmarks.convolution import BATCH, STEPS, medians, of_jaxnets, of_pytorch
+from tests.benchmarks.convolution import (
+    BATCH,
+    STEPS,
+    compiled_call,
+    medians,
+    of_jaxnets,
+    of_pytorch,
+)
+from tests.benchmarks.mutations import Point
 from tests.benchmarks.training import Work, in_pytorch, ours
 from train import backend
 from train.examples import Data, Sets
@@ -160,17 +170,21 @@ def each_op(rounds: int, large: bool) -> Rows:
         for dtype in DTYPES:
             arguments = arguments_of(entry.name, entry.sample, dtype, large)
             peers = PEERS.get(entry.name)
-            contestants = {"ours": _jax_call(function, arguments)}
-            contestants["autodiff"] = _jax_call(autodiff(function), arguments)
+            functions = {"ours": function, "autodiff": autodiff(function)}
             if peers:
-                contestants["jax.nn, Optax"] = _jax_call(peers.jax, arguments)
+                functions["jax.nn, Optax"] = peers.jax
+            points = {
+                name: Point(entry._replace(function=f), arguments, name)
+                for name, f in functions.items()
+            }
+            contestants = {name: _jax_call(point) for name, point in points.items()}
             found = medians(contestants, rounds)
             if peers and _torch_device():
                 # Not in turns: its threads spin on for a while where another's begin.
                 compiled = {"torch.compile": _torch_call(peers.torch, arguments)}
                 found |= medians(compiled, rounds)
             ratios = [f"{found['ours'] / found[c]:.2f}" if c in found else "" for c in rows[0][5:]]
-            share = _least_bytes(function, arguments) / found["ours"] / bandwidth
+            share = _least_bytes(points["ours"]) / found["ours"] / bandwidth
             largest = max(jax.tree.leaves(arguments), key=lambda leaf: leaf.size)
             shape = "x".join(map(str, largest.shape))
             milliseconds = f"{found['ours'] * 1e3:.3f}"
@@ -179,31 +193,16 @@ def each_op(rounds: int, large: bool) -> Rows:
     return rows
 
 
-def _split(function: Callable, arguments: tuple) -> tuple[Callable, list]:
-    """The function of its floating arrays alone, and these."""
-    leaves, structure = jax.tree.flatten(arguments)
-    places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-    def of_floats(*floats):
-        filled = list(leaves)
-        for place, value in zip(places, floats, strict=True):
-            filled[place] = value
-        return function(*jax.tree.unflatten(structure, filled))
-
-    return of_floats, [leaves[place] for place in places]
-
-
-def _jax_call(function: Callable, arguments: tuple) -> Callable[[], Any]:
+def _jax_call(point: Point) -> Callable[[], Any]:
     """Forward and backward, compiled."""
-    of_floats, floats = _split(function, arguments)
-    cotangents = jax.tree.map(jnp.ones_like, jax.eval_shape(of_floats, *floats))
+    function, floats = point.differentiable()
+    cotangents = jax.tree.map(jnp.ones_like, jax.eval_shape(function, *floats))
 
     def both(floats, cotangents):
-        y, pull_back = jax.vjp(of_floats, *floats)
+        y, pull_back = jax.vjp(function, *floats)
         return y, pull_back(cotangents)
 
-    compiled = jax.jit(both).lower(floats, cotangents).compile()
-    return lambda: jax.block_until_ready(compiled(floats, cotangents))
+    return compiled_call(both, (floats, cotangents))
 
 
 def _torch_device() -> str | None:
@@ -249,17 +248,16 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _least_bytes(function: Callable, arguments: tuple) -> int:
-    of_floats, floats = _split(function, arguments)
-    outputs = jax.eval_shape(of_floats, *floats)
-    return 2 * _bytes(floats) + 2 * _bytes(outputs) + residual_bytes(of_floats, *floats)
+def _least_bytes(point: Point) -> int:
+    function, floats = point.differentiable()
+    outputs = jax.eval_shape(function, *floats)
+    return 2 * _bytes(floats) + 2 * _bytes(outputs) + residual_bytes(function, *floats)
 
 
 def _bandwidth(rounds: int, large: bool) -> float:
     """Bytes read and written in a second."""
     x = jnp.ones((16384, 4096) if large else (4096, 1024), jnp.float32)
-    negated = jax.jit(jnp.negative).lower(x).compile()
-    seconds = medians({"": lambda: jax.block_until_ready(negated(x))}, rounds)[""]
+    seconds = medians({"": compiled_call(jnp.negative, (x,))}, rounds)[""]
     return 2 * x.nbytes / seconds
 
 
@@ -279,7 +277,7 @@ def sweeps(rounds: int, large: bool) -> Rows:
         contestants = {"ours": ours(work)}
         measured = work._replace(seeds=min(runs, 20))  # As many as tell the time of one.
         if _torch_device():
-            contestants["PyTorch"] = in_pytorch(measured, fused=True, threads=2)
+            contestants["PyTorch"] = in_pytorch(measured, True, 2, _torch_device())
         found = medians(contestants, max(3, rounds // 4))
         one = {
             name: found[name] / work.steps / n
@@ -296,7 +294,7 @@ def convnet(rounds: int, large: bool) -> Rows:
     """Rows of the table of the ConvNet of 2018: a step, batch 32, Adam, float32."""
     contestants = {"ours": of_jaxnets()}
     if _torch_device():
-        contestants["PyTorch"] = of_pytorch("channels-last")
+        contestants["PyTorch"] = of_pytorch("channels-last", device=_torch_device())
     found = medians(contestants, rounds)
     ratio = f"{found['ours'] / found['PyTorch']:.2f}" if "PyTorch" in found else ""
     row = [str(BATCH), f"{found['ours'] / STEPS * 1e3:.2f}", ratio]
@@ -331,10 +329,6 @@ def markdown(rows: Rows) -> str:
 def main(options: Options) -> int:
     backend.set_up()
     large = jax.devices()[0].platform != "cpu"
-    if _torch_device():
-        import torch
-
-        torch.set_default_device(_torch_device())
     print(device := device_in_words(), flush=True)
     print("PyTorch is left out" if _torch_device() is None else "", flush=True)
     tables = [f"# {device}", __doc__.split("\n\n", 2)[2] if __doc__ else ""]

@@ -183,7 +183,7 @@ def of_equinox() -> Callable:
     return _trained(loss, params, state, scan=False)
 
 
-def of_pytorch(memory_format: str, runs: int = 1) -> Callable:
+def of_pytorch(memory_format: str, runs: int = 1, device: str | None = None) -> Callable:
     import torch
 
     torch.set_num_threads(2)
@@ -202,13 +202,15 @@ def of_pytorch(memory_format: str, runs: int = 1) -> Callable:
                 channels = features
             parts.append(torch.nn.MaxPool2d(3, stride=2, padding=1))
         parts += [torch.nn.Flatten(), torch.nn.Linear(channels, 10)]
-        net = torch.nn.Sequential(*parts).to(memory_format=layout)
+        net = torch.nn.Sequential(*parts).to(device, memory_format=layout)
         return net, torch.optim.Adam(net.parameters(), lr=1e-4)
 
     trained = [one(seed) for seed in range(runs)]
     x, labels = batches(np.random.default_rng(0))
-    images = [torch.tensor(a.transpose(0, 3, 1, 2)).to(memory_format=layout) for a in x]
-    targets = [torch.tensor(a, dtype=torch.int64) for a in labels]
+    images = [
+        torch.tensor(a.transpose(0, 3, 1, 2), device=device).to(memory_format=layout) for a in x
+    ]
+    targets = [torch.tensor(a, dtype=torch.int64, device=device) for a in labels]
 
     def run():
         for net, optimizer in trained:
@@ -327,7 +329,7 @@ def _one_op(name, function, xla, arguments, rounds):
             y, pull_back = jax.vjp(function, *arguments)
             return y, pull_back(dy)
 
-        return _calls(run, (arguments, dy))
+        return compiled_call(run, (arguments, dy))
 
     contestants = {"jaxnets": both(function), "autodiff": both(autodiff(function))}
     if xla:
@@ -335,7 +337,7 @@ def _one_op(name, function, xla, arguments, rounds):
     _report(name, medians(contestants, rounds))
 
 
-def _calls(function: Callable, arguments: tuple) -> Callable:
+def compiled_call(function: Callable, arguments: tuple) -> Callable:
     compiled = jax.jit(function).lower(*arguments).compile()
 
     def call():
@@ -404,7 +406,7 @@ def each_form(rounds: int) -> None:
                     form.kernel_gradient(x, dy, window, None),
                 )
 
-            contestants[name] = _calls(all_three, (x, kernel, dy))
+            contestants[name] = compiled_call(all_three, (x, kernel, dy))
         seconds = medians(contestants, rounds, time.process_time)
         figures = "".join(f"{name:>10}{value * 1e3:9.2f}" for name, value in seconds.items())
         print(

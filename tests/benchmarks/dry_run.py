@@ -45,7 +45,10 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str]) -> int:
+    if unknown := set(names) - {experiment.name for experiment in EXPERIMENTS}:
+        print(f"no experiment is called {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
     table = Table("experiment", "said", "taken", "said / taken")
     for experiment in EXPERIMENTS:
         if experiment.name not in (names or SHORT):
@@ -57,7 +60,8 @@ def main(names: list[str]) -> None:
             table.add_row(experiment.name, f"{before:.1f} s", f"{after:.1f} s", ratio)
             print(experiment.name, ratio, flush=True)
     Console(width=None if sys.stdout.isatty() else 100).print(table)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -87,11 +87,13 @@ def flattened(train: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     return images.reshape(len(images), -1), labels, shift.reshape(-1), float(train.scale)
 
 
-def in_pytorch(work: Work, fused: bool, threads: int) -> Callable[[], Any]:
+def in_pytorch(
+    work: Work, fused: bool, threads: int, device: str | None = None
+) -> Callable[[], Any]:
     import torch
 
     *arrays, scale = flattened(work.sets.train)
-    images, labels, shift = map(torch.tensor, arrays)
+    images, labels, shift = (torch.from_numpy(array).to(device) for array in arrays)
     labels = labels.long()
     order = batches(0, len(labels), work.batch_size)
     activation = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[work.activation]
@@ -102,13 +104,13 @@ def in_pytorch(work: Work, fused: bool, threads: int) -> Callable[[], Any]:
         for width in work.hidden:
             parts += [torch.nn.Linear(inputs, width), activation()]
             inputs = width
-        model = torch.nn.Sequential(*parts, torch.nn.Linear(inputs, 10))
+        model = torch.nn.Sequential(*parts, torch.nn.Linear(inputs, 10)).to(device)
         update = optimizer(model.parameters(), rate, fused=fused)
 
         def train():
             losses = []
             for _ in range(work.steps):
-                batch = torch.tensor(next(order))
+                batch = torch.from_numpy(next(order)).to(device)
                 x = (images[batch].float() - shift) * scale
                 loss = torch.nn.functional.cross_entropy(model(x), labels[batch])
                 update.zero_grad()
