@@ -191,14 +191,7 @@ class Follower(RunDirectory):
     def __init__(self, path: Path):
         self.path, self.followers = path, []
         self.curves = path / "curves.png"
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """There is nothing to close."""
+        self._metrics = (path / "metrics.jsonl").open("rb", buffering=0)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Leave it to the other process, as all that follows."""
