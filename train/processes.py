@@ -47,25 +47,30 @@ def join(machines: Machines) -> None:
     _on_abort()
 
     import jax
+    from jax._src.clusters import ClusterEnv
 
     # Its handler of SIGTERM would take the place of the command's own.
     jax.config.update("jax_enable_preemption_service", False)
-    asked = machines.coordinator, machines.processes, machines.process_id
-    if machines.coordinator and machines.processes and machines.process_id is not None:
-        _call_the_roll(machines.coordinator, machines.processes, machines.process_id)
-    _Ending.message = f"not all processes joined within {JOIN_SECONDS} s; see what they printed"
-    try:
-        jax.distributed.initialize(
-            *asked,
-            initialization_timeout=JOIN_SECONDS,
-            heartbeat_timeout_seconds=LOST_SECONDS,
-            shutdown_timeout_seconds=60,
-        )
-    except ValueError as error:
+    # So JAX finds in the environment of a cluster what it is not given; it has no public name.
+    asked = machines.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    coordinator, count, own, _ = ClusterEnv.auto_detect_unset_distributed_params(
+        asked, machines.processes, machines.process_id, None, None, JOIN_SECONDS
+    )
+    if coordinator is None or count is None or own is None:
         raise ConfigError(
             "--distributed: JAX finds no cluster that it knows here; name --coordinator, "
             "--processes and --process-id"
-        ) from error
+        )
+    _call_the_roll(coordinator, count, own)
+    _Ending.message = f"not all processes joined within {JOIN_SECONDS} s; see what they printed"
+    jax.distributed.initialize(
+        coordinator,
+        count,
+        own,
+        initialization_timeout=JOIN_SECONDS,
+        heartbeat_timeout_seconds=LOST_SECONDS,
+        shutdown_timeout_seconds=60,
+    )
     _Ending.message = _LOST
 
 
@@ -83,9 +88,9 @@ def _call_the_roll(coordinator: str, count: int, own: int) -> None:
     if missing:
         names = ", ".join(map(str, missing))
         raise ConfigError(
-            f"--processes {count}: process{'es' * (len(missing) > 1)} {names} did not join within "
-            f"{JOIN_SECONDS} s at {coordinator}; start all of them again, each with its own "
-            f"--process-id"
+            f"--distributed: process{'es' * (len(missing) > 1)} {names} of {count} (0 to "
+            f"{count - 1}) did not join within {JOIN_SECONDS} s at {coordinator}; see what it "
+            f"printed, and start all of them again"
         )
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
 
 from jaxnets import autodiff, ops
 from jaxnets.layers import Layer, weights
@@ -201,40 +200,3 @@ def _prepared(data: Data, images: jax.Array) -> jax.Array:
 
 def _correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32)
-
-
-def over_runs(
-    function: Callable[..., Any], lockstep: int, mesh: Mesh | None = None
-) -> Callable[..., Any]:
-    """Return `function` of one run as a function of many, all in one program.
-
-    Args:
-        function: takes trees of arrays, and what the runs share as a last argument.
-        lockstep: how many runs are computed at a time, by `jax.vmap`; these go one after the other.
-        mesh: devices along an axis "runs", over which the runs are spread; `lockstep` is then that
-            of each device. None where one device, or all together, compute each run.
-
-    Returns:
-        A function of the same trees, whose arrays have a leading axis of runs.
-    """
-
-    def mapped(*arguments):
-        *own, shared = arguments
-
-        def one(own):
-            return function(*own, shared)
-
-        if lockstep == 1:  # A batch of one would cost more than none.
-            return jax.lax.map(one, tuple(own))
-        return jax.lax.map(one, tuple(own), batch_size=lockstep)
-
-    if mesh is None:
-        return mapped
-
-    def spread(*arguments):
-        # Each device goes through its own runs; nothing passes between them.
-        own, shared = PartitionSpec("runs"), PartitionSpec()
-        specs = (own,) * (len(arguments) - 1) + (shared,)
-        return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=own)(*arguments)
-
-    return spread

@@ -10,17 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.checkpoint import fitted
-from train.collective import assembled, on_host, placed
+from train.collective import on_host, placed
 from train.config import Training
-from train.device import Fitting
 from train.examples import Data, Sets, batches
 from train.hyper import Hyper, stack
 from train.outcome import Record
-from train.program import Program, State, over_runs
-from train.sweep import choose_lockstep
+from train.program import Program, State
+from train.spread import Spread
 
 # Steps from one sign of life to the next, where evaluations are rarer.
 LONGEST_SEGMENT = 500
@@ -64,18 +62,11 @@ class Trainer:
                 size is then a multiple of the number of devices.
         """
         self.runs, self._training = len(seeds), training
-        mesh = _mesh(shard, self.runs)
-        devices = 1 if mesh is None or shard == "batch" else mesh.size
-        padding = -self.runs % devices
-        self._hypers = stack([*hypers, *[hypers[-1]] * padding])
-        self._seeds = [*seeds, *[seeds[-1]] * padding]
-
+        self._spread = spread = Spread(shard, self.runs, lockstep)
+        self._hypers = stack([hypers[run] for run in spread.rows])
+        self._seeds = seeds
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
-        choose = lockstep is None
-        if lockstep is None:
-            platform, runs = jax.devices()[0].platform, len(self._seeds) // devices
-            lockstep = choose_lockstep(platform, runs)
 
         def initialise(key, hyper, _):
             return program.initialise(hyper, key)
@@ -86,35 +77,16 @@ class Trainer:
         def gradient_norms(state, hyper, batch, data):
             return program.gradient_norms(state, hyper, data, batch)
 
-        # The batch is divided by the sharding of its indices alone: the compiler derives the rest,
-        # and a mean over the batch remains one over all of it.
-        runs_mesh = mesh if shard == "runs" else None
-        whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-        own = whole if mesh is None or shard == "batch" else _along(mesh, "runs")
-        self._sets = sets if whole is None else placed(sets, whole)
-        self._split = own if mesh is None or shard == "runs" else _along(mesh, None, None, "batch")
-
-        def compiled(function: Callable[..., Any], **options: Any) -> Fitting:
-            def make(lockstep: int) -> Any:
-                return jax.jit(
-                    over_runs(function, lockstep, runs_mesh),
-                    out_shardings=own,
-                    compiler_options=_options(runs_mesh),
-                    **options,
-                )
-
-            return Fitting(make, lockstep, choose)
-
-        self._own = own
-        self._train_segment = compiled(train_segment, donate_argnums=0)
-        self._evaluate = compiled(program.evaluate)
-        self._gradient_norms = compiled(gradient_norms)
+        self._sets = spread.placed(sets)
+        self._train_segment = spread.compiled(train_segment, donate_argnums=0)
+        self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
+        self._gradient_norms = spread.compiled(gradient_norms)
         self._examples = len(sets.train.labels)
         self.seconds = self.seconds_in_steps = 0.0
-        keys = jnp.stack([jax.random.key(seed) for seed in self._seeds])
-        if own is not None:
-            keys, self._hypers = placed((keys, self._hypers), own)
-        self.state: State = compiled(initialise)(keys, self._hypers, None)
+        keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
+        if spread.own is not None:
+            keys, self._hypers = placed((keys, self._hypers), spread.own)
+        self.state: State = spread.compiled(initialise)(keys, self._hypers, None)
         self.step = 0
         self.diverged: dict[int, tuple[int, str]] = {}
         self.stopped: dict[int, int] = {}
@@ -158,9 +130,10 @@ class Trainer:
             advance: is called with the step and the steps per second after each segment.
         """
         training, started = self._training, time.perf_counter() - self.seconds
+        here = self._spread.here
         orders = {
             seed: batches(seed, self._examples, training.batch_size, self.step)
-            for seed in dict.fromkeys(self._seeds[row] for row in self._rows_here())
+            for seed in {self._seeds[run] for run in here}
         }
         compiled = {}
         if self.step == 0:
@@ -175,7 +148,7 @@ class Trainer:
                     seed: np.stack(list(itertools.islice(order, length)))
                     for seed, order in orders.items()
                 }
-                indices = self._assembled(taken)
+                indices = self._spread.assembled({run: taken[self._seeds[run]] for run in here})
                 arguments = (self.state, self._hypers, indices, self._sets.train)
                 if length not in compiled:
                     compiled[length] = self._train_segment.compile(*arguments)
@@ -236,8 +209,8 @@ class Trainer:
         # Other devices may have been filled up with other repetitions of the last run.
         saved = jax.tree.map(lambda leaf: leaf[: self.runs], tree["state"])
         state = fitted({"state": saved}, like, folder)["state"]
-        padded = np.minimum(np.arange(len(self._seeds)), self.runs - 1)
-        self.state = placed(jax.tree.map(lambda leaf: leaf[padded], state), self._own)
+        rows = np.array(self._spread.rows)
+        self.state = placed(jax.tree.map(lambda leaf: leaf[rows], state), self._spread.own)
         self._lowest = [(loss, int(since)) for loss, since in tree["lowest"].tolist()]
         if "seen" in tree:
             self._traces = [(tree["seen"]["losses"], tree["seen"]["corrects"])]
@@ -255,25 +228,6 @@ class Trainer:
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape[1:]), leaf.dtype), tree
         )
-
-    def _rows_here(self) -> set[int]:
-        """The rows of the axis of runs that lie on devices of this process."""
-        rows = range(len(self._seeds))
-        if self._split is None:
-            return set(rows)
-        shape = (len(rows), 1, self._training.batch_size)
-        parts = self._split.addressable_devices_indices_map(shape).values()
-        return {row for part in parts if part for row in rows[part[0]]}
-
-    def _assembled(self, taken: Mapping[int, np.ndarray]) -> jax.Array:
-        """The examples of the next steps on the devices, by the seeds whose runs lie here."""
-        steps = len(next(iter(taken.values())))
-
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            runs, *rest = index
-            return np.stack([taken[seed][*rest] for seed in self._seeds[runs]])
-
-        return assembled((len(self._seeds), steps, self._training.batch_size), self._split, part)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
         """Loss, float64, and number right, int32, of each step since the last evaluation."""
@@ -346,31 +300,6 @@ class Trainer:
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
         accuracies = correct / len(data.labels)
         return {f"{name}_loss": losses.tolist(), f"{name}_accuracy": accuracies.tolist()}
-
-
-def _mesh(shard: str, runs: int) -> Mesh | None:
-    """All devices along one axis; None where one is enough.
-
-    Of a single process, there are no more than runs; of several, each computes its part.
-    """
-    devices = jax.devices()[: runs if shard == "runs" and jax.process_count() == 1 else None]
-    if len(devices) == 1:
-        return None
-    return jax.make_mesh((len(devices),), (shard,), (AxisType.Auto,), devices=devices)
-
-
-def _options(runs_mesh: Mesh | None) -> dict[str, Any] | None:
-    """How to compile what each device computes for itself."""
-    if runs_mesh is None or runs_mesh.devices.flat[0].platform != "cpu":
-        return None
-    # The devices of a CPU share its cores. Where each is busy with runs of its own, a loop that is
-    # divided over the cores only moves the weights from one cache to another: twenty runs of
-    # 784-300-10 at batch 1 on two cores took 14.3 us per step and run, 16.1 with such loops.
-    return {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-
-
-def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def _segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:

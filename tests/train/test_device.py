@@ -71,7 +71,7 @@ def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, mon
     lockstep = error.split("--lockstep ")[-1].removesuffix(" fits")
     assert 1 <= int(lockstep) < 8
     assert main([*SWEEP, "--lockstep", lockstep, "--out", "fits"]) == 0
-    monkeypatch.setattr("train.trainer.choose_lockstep", lambda *arguments: 8)
+    monkeypatch.setattr("train.spread.choose_lockstep", lambda *arguments: 8)
     assert main([*SWEEP, "--out", "auto"]) == 0
     for name in ("fits", "auto"):
         for a, b in zip(results(here / name), results(here / "all"), strict=True):

@@ -144,23 +144,41 @@ def test_a_batch_over_processes_is_that_of_one(tmp_path):
     assert_same_runs(folder, alone)
 
 
+def in_slurm(arguments, count, which, **named):
+    """Start the processes `which` of `count` as Slurm would."""
+    job = str(free_port())  # Of which JAX makes the port.
+    environment = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost"}
+    environment["SLURM_NTASKS"] = str(count)
+    return [
+        started(
+            arguments,
+            environment | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)},
+            **named,
+        )
+        for number in which
+    ]
+
+
 def test_a_cluster_that_jax_knows_needs_no_flags(tmp_path, straight):
     folder = tmp_path / "run"
-    slurm = {
-        "SLURM_JOB_ID": str(free_port()),  # Of which JAX makes the port.
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2",
-    }
-    several = [
-        started(
-            [*SWEEP, "--out", str(folder)],
-            slurm | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)},
-        )
-        for number in range(2)
-    ]
-    for status, _, error in ended(several):
+    for status, _, error in ended(in_slurm([*SWEEP, "--out", str(folder)], 2, range(2))):
         assert status == 0, error
     assert_same_runs(folder, straight)
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_process_of_a_cluster_that_never_joins_is_named(tmp_path, absent):
+    folder = tmp_path / "run"
+    present = [number for number in range(3) if number != absent]
+    arguments = [*SWEEP, "--out", str(folder)]
+    for status, _, error in ended(in_slurm(arguments, 3, present, join_seconds=5)):
+        assert status == 2
+        assert re.fullmatch(
+            rf"error: --distributed: process {absent} of 3 \(0 to 2\) did not join within 5 s at "
+            rf"localhost:\d+; see what it printed, and start all of them again\n",
+            error,
+        )
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("victim", "count"), [(0, 1), (1, 3)])
@@ -213,8 +231,8 @@ def test_a_process_that_never_joins_is_named(tmp_path, absent):
     for status, _, error in ended(start(arguments, 3, present, join_seconds=5, port=port)):
         assert status == 2
         assert error == (
-            f"error: --processes 3: process {absent} did not join within 5 s at 127.0.0.1:{port}; "
-            f"start all of them again, each with its own --process-id\n"
+            f"error: --distributed: process {absent} of 3 (0 to 2) did not join within 5 s at "
+            f"127.0.0.1:{port}; see what it printed, and start all of them again\n"
         )
     assert not folder.exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train import trainer
+from train import spread
 from train.config import Training
 from train.examples import Data, Sets
 from train.hyper import hyperparameters
@@ -17,11 +17,11 @@ from train.trainer import Trainer
 TRAINING = Training(batch_size=16, eval_every=5, gradient_norms=False)
 
 
-def make(shard, runs, lockstep=2, training=TRAINING):
+def make(shard, runs, lockstep=2, training=TRAINING, examples=52):
     """A trainer of nets with batch norm and dropout on random images."""
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(256, size=(50, 3, 3, 1)), jnp.uint8)
-    labels = jnp.asarray(rng.integers(4, size=50), jnp.int32)
+    images = jnp.asarray(rng.integers(256, size=(examples, 3, 3, 1)), jnp.uint8)
+    labels = jnp.asarray(rng.integers(4, size=examples), jnp.int32)
     data = Data(images, labels, jnp.full((3, 3, 1), 128.0), jnp.float32(0.01))
 
     def network(hyper):
@@ -65,7 +65,7 @@ def test_runs_over_devices_are_those_of_one_device(monkeypatch, runs, devices):
     subject, records = trained("runs", runs)
     assert set(devices_of(subject.state)) == {devices}
     assert len(records[-1]) == subject.runs == runs
-    monkeypatch.setattr(trainer, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
     alone, expected = trained("runs", runs)
     assert set(devices_of(alone.state)) == {1}
     assert_close(records, expected)
@@ -78,7 +78,7 @@ def test_a_batch_over_devices_is_that_of_one_device(monkeypatch):
     """Batch norm among it: its statistics are those of all 16 examples, not of 4 devices' 4."""
     subject, records = trained("batch", 2)
     assert set(devices_of(subject.state)) == {4}
-    indices = jax.device_put(np.zeros((2, 5, 16), np.int32), subject._split)
+    indices = jax.device_put(np.zeros((2, 5, 16), np.int32), subject._spread.indices)
     assert indices.sharding.shard_shape(indices.shape) == (2, 5, 4)
     arguments = (subject.state, subject._hypers, indices, subject._sets.train)
     text = subject._train_segment.compile(*arguments).as_text()
@@ -86,8 +86,23 @@ def test_a_batch_over_devices_is_that_of_one_device(monkeypatch):
     # No device computes the hidden layer of the whole batch, of the two runs in lockstep.
     assert "f32[2,4,8]" in text
     assert "f32[2,16,8]" not in text
-    monkeypatch.setattr(trainer, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
     _, expected = trained("batch", 2)
+    assert_close(records, expected)
+
+
+@pytest.mark.parametrize(("examples", "part"), [(52, 13), (50, 50)])
+def test_an_evaluation_over_devices_is_that_of_one_device(monkeypatch, examples, part):
+    """Of as many examples as can be divided, each device computes its part."""
+    subject, records = trained("batch", 2, examples=examples)
+    arguments = (subject.state, subject._hypers, subject._sets.test)
+    images = subject._sets.test.images
+    assert images.sharding.shard_shape(images.shape)[0] == part
+    text = subject._evaluate.compile(*arguments).as_text()
+    assert f"f32[2,{part},8]" in text
+    assert part == examples or f"f32[2,{examples},8]" not in text
+    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
+    _, expected = trained("batch", 2, examples=examples)
     assert_close(records, expected)
 
 
@@ -95,7 +110,7 @@ def test_a_batch_over_devices_is_that_of_one_device(monkeypatch):
 def test_gradient_norms_over_devices(monkeypatch, shard):
     training = Training(batch_size=16, eval_every=10, gradient_norms=True)
     _, records = trained(shard, 3, training=training)
-    monkeypatch.setattr(trainer, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
     _, expected = trained(shard, 3, training=training)
     assert_close(records, expected)
     assert records[-1][0]["gradient_norm_max"] > records[-1][0]["gradient_norm_mean"] > 0
