@@ -42,6 +42,10 @@ def gradcheck(f: Callable, *args: Any, **kwargs: Any) -> Report:
     - *finite differences*, in float64 alone: central ones of `f`, along a random direction in each
       argument; where `f` has a kink, at a random point nearby.
 
+    A GPU or TPU by default computes products of float32 with fewer digits than float32 has. Here
+    they are computed with all of them, unless `f` itself says otherwise: it is the rule that is
+    checked.
+
     Args:
         f: any function that JAX can differentiate; it need not be jaxnets's.
         *args: its arguments, pytrees. Arrays of a floating dtype are differentiated; integers,
@@ -55,6 +59,11 @@ def gradcheck(f: Callable, *args: Any, **kwargs: Any) -> Report:
         TypeError: an array is complex.
         ValueError: no argument, or no output, is a floating array.
     """
+    with jax.default_matmul_precision("highest"):
+        return _gradcheck(f, args, kwargs)
+
+
+def _gradcheck(f: Callable, args: tuple, kwargs: dict[str, Any]) -> Report:
     rng = np.random.default_rng(0)
     given = draw_case(f, args, kwargs, rng)
     checks: list[Check] = []

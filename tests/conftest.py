@@ -1,4 +1,7 @@
-"""What every test runs under: four virtual devices, strict promotion, precision by choice."""
+"""What every test runs under: four virtual devices, strict promotion, precision by choice.
+
+On a GPU or TPU too the meshes are of the CPU's virtual devices; all else is computed there.
+"""
 
 import os
 
@@ -10,6 +13,8 @@ import jax
 # Before JAX starts its backend.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# A GPU or TPU would take the factors of float32 products with fewer digits.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -39,10 +44,14 @@ def dtype(request):
 @pytest.fixture(scope="session")
 def explicit_mesh():
     """Four devices along `batch`, whose shardings are part of an array's type."""
-    return jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    return _mesh(jax.sharding.AxisType.Explicit)
 
 
 @pytest.fixture(scope="session")
 def auto_mesh():
     """Four devices along `batch`, for `shard_map`."""
-    return jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    return _mesh(jax.sharding.AxisType.Auto)
+
+
+def _mesh(axis_type):
+    return jax.make_mesh((4,), ("batch",), (axis_type,), devices=jax.devices("cpu"))

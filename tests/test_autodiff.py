@@ -55,7 +55,8 @@ def in_a_rule(f, x):
 
 
 def in_shard_map(f, x):
-    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    devices = jax.devices("cpu")[:2]
+    mesh = jax.make_mesh((2,), ("rows",), (jax.sharding.AxisType.Auto,), devices=devices)
     spec = PartitionSpec("rows")
 
     def shard(x):

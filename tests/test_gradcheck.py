@@ -242,6 +242,19 @@ def test_flax():
     gradcheck(model.apply, params, POINT).raise_if_failed()
 
 
+def test_products_have_all_digits_whatever_the_device_does_by_default():
+    seen = set()
+
+    def product(x, weight):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return x @ weight
+
+    with jax.default_matmul_precision("bfloat16"):
+        gradcheck(product, POINT, jnp.ones((3, 2))).raise_if_failed()
+        assert jax.config.jax_default_matmul_precision == "bfloat16"
+    assert seen == {"highest"}
+
+
 def test_a_loop_of_fixed_dtype_is_not_checked_in_float64():
     def loop(x):
         start = jnp.zeros((), jnp.float32)

@@ -82,7 +82,8 @@ def test_rows_a_multiple_of_2_kb_apart(rng):
 @pytest.mark.parametrize("weight_spec", [(None, "model"), ("model", None), (None, None)])
 def test_sharded_weight(weight_spec, features, rng, x64):
     """A gradient lies where its input lies, whatever axes the products contract."""
-    mesh = jax.make_mesh((2, 2), ("batch", "model"), axis_types=(AxisType.Explicit,) * 2)
+    axis_types, devices = (AxisType.Explicit,) * 2, jax.devices("cpu")
+    mesh = jax.make_mesh((2, 2), ("batch", "model"), axis_types, devices=devices)
     in_axis, out_axis = weight_spec
     # A product contracted over sharded features has no one sharding: these lie whole.
     gather = PartitionSpec(None, None) if in_axis else PartitionSpec(*weight_spec)
