@@ -1,9 +1,13 @@
 """The command line of the checker: `python -m jaxnets check` and `python -m jaxnets costs`."""
 
+import contextlib
+import functools
 import importlib
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -212,12 +216,30 @@ def _refuse(message: str) -> NoReturn:
 
 def main() -> None:
     """Run the subcommand that the command line names."""
-    status = tyro.extras.subcommand_cli_from_dict(
-        {"check": check, "costs": costs_command},
-        prog="python -m jaxnets",
-        description="Hand-written gradients, checked and measured.",
-    )
-    raise SystemExit(status)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            command = tyro.extras.subcommand_cli_from_dict(
+                {"check": _later(check), "costs": _later(costs_command)},
+                prog="python -m jaxnets",
+                description="Hand-written gradients, checked and measured.",
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # After the help.
+        _, _, rest = errors.getvalue().partition("\n")  # Of its box: without title and frame.
+        _refuse(" ".join(re.sub("[─-╿]", " ", rest).split()))
+    raise SystemExit(command())
+
+
+def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """A command that tyro reads the words of, and leaves to be called."""
+
+    @functools.wraps(command)
+    def read(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return functools.partial(command, *args, **kwargs)
+
+    return read
 
 
 if __name__ == "__main__":

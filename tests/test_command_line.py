@@ -106,6 +106,10 @@ def test_costs(run, user_module):
         (["costs", "somebodys_ops:nothing", "--shapes", "3"], ["cannot import", "nothing"]),
         (["costs", "no_such_module:f", "--shapes", "3"], ["cannot import", "no_such_module"]),
         (["check", "somebodys_ops:number", "--shapes", "3"], ["int, not a function"]),
+        (["chekc"], ["chekc", "check, costs"]),
+        (["check", "--dtype", "int8"], ["int8", "float64", "bfloat16"]),
+        (["check", "relu", "--dtypes", "float64"], ["--dtypes", "--dtype"]),
+        ([], ["check", "costs"]),
     ],
 )
 def test_nonsense_is_refused_in_one_line(run, user_module, arguments, said):
@@ -116,13 +120,6 @@ def test_nonsense_is_refused_in_one_line(run, user_module, arguments, said):
     assert len(err.splitlines()) == 1
     for words in said:
         assert words in err
-
-
-@pytest.mark.parametrize("arguments", [["chekc"], ["check", "--dtype", "int8"], []])
-def test_what_the_flags_do_not_allow_is_status_2(run, arguments):
-    status, _, err = run(*arguments)
-    assert status == 2
-    assert err
 
 
 def test_a_module_in_the_working_folder_is_found(tmp_path):

@@ -504,22 +504,14 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("sign", "- x_hat * mean", "+ x_hat * mean"),
         ("wrong axis", "jnp.mean(g, -1,", "jnp.mean(g, 0,"),
         ("wrong reduction", "jnp.mean(g * x_hat", "jnp.sum(g * x_hat"),
-        (
-            "eps ignored",
-            "x, scale, bias, mean, rstd = res",
-            "x, scale, bias, mean, rstd = res; rstd = jax.lax.rsqrt(rstd**-2 - eps)",
-        ),
+        ("eps ignored", "x_hat = (", "rstd = jax.lax.rsqrt(rstd**-2 - eps); x_hat = ("),
         ("0.1 % scale", "dx = rstd * (", "dx = 1.001 * rstd * ("),
         (
             "missing sum over the batch",
             "_sum_rows(wide_dy * x_hat)",
             "_sum_rows((wide_dy * x_hat)[:1])",
         ),
-        (
-            "second order",
-            "x, scale, bias, mean, rstd = res",
-            "x, scale, bias, mean, rstd = res; rstd = detached(rstd)",
-        ),
+        ("second order", "x_hat = (", "rstd = detached(rstd); x_hat = ("),
         ("missing gradient", "dbias.astype(bias.dtype)", "None"),
     ],
     ("rms_norm", "norm", "_rms_norm_fwd"): [
@@ -532,14 +524,14 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("factor", "dx = rrms *", "dx = rrms * rrms *"),
         ("wrong axis", "x_hat, -1,", "x_hat, None,"),
         ("wrong reduction", "jnp.mean(g", "jnp.sum(g"),
-        ("scalar cotangent", "x, scale, rrms = res", "x, scale, rrms = res; dy = first(dy)"),
+        ("scalar cotangent", "wide_x, wide_scale", "dy = first(dy); wide_x, wide_scale"),
         ("swapped residual", "wide_x * rrms", "wide_x / rrms"),
         (
             "only under vmap",
             "_sum_rows(wide_dy * x_hat)",
             "_sum_rows(wide_dy * x_hat * one_unless_mapped(x_hat))",
         ),
-        ("second order", "x, scale, rrms = res", "x, scale, rrms = res; x = detached(x)"),
+        ("second order", "wide_x, wide_scale", "x = detached(x); wide_x, wide_scale"),
     ],
     ("dropout", "dropout", "_plain_dropout"): [
         (

@@ -132,6 +132,19 @@ def test_large_mean(name, mean, rng):
     assert all(jnp.isfinite(d).all() for d in (dx, dscale, dbias))
 
 
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_the_backward_keeps_no_normalised_input(name, rng):
+    """Compiled into one program too, where XLA would find that it was computed already."""
+    x, *parameters = entries(name)[0].sample(rng, (256, 256), jnp.float32)
+
+    def both(x, dy, *parameters):
+        y, pull_back = jax.vjp(getattr(ops, name), x, *parameters)
+        return y, pull_back(dy)
+
+    compiled = jax.jit(both).lower(x, jnp.ones_like(x), *parameters).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.2 * x.nbytes
+
+
 @EACH
 def test_one_feature_and_one_row(entry, dtype, rng):
     """One entry to a set: it is its own mean, and has no gradient through y."""
