@@ -76,6 +76,8 @@ def test_architectures(architecture, build):
 
 def test_a_sweep_of_convnets_is_each_alone(here):
     common = ["--steps", "4", "--eval-every", "2", "--train-examples", "200", "--batch-size", "20"]
+    # Adam would make a step of whatever rounding leaves of a gradient of zero.
+    common += ["--optimizer", "momentum"]
     rates = ["--learning-rate", "0.001", "0.01"]
     assert main([*common, *rates, "--seeds", "2", "--lockstep", "2", "--out", "all"]) == 0
     assert main([*common, "--learning-rate", "0.01", "--seed", "1", "--out", "one"]) == 0
@@ -85,6 +87,6 @@ def test_a_sweep_of_convnets_is_each_alone(here):
     }
     several = [line for line in lines["all"] if line["run"] == 3]
     for record, alone in zip(several, lines["one"], strict=True):
-        assert record["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-3)
+        assert record["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-4)
         if record["step"]:
-            assert record["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
+            assert record["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-4)

@@ -24,6 +24,8 @@ SWEEP = [
     *("--learning-rate", "0.003", "0.03", "1e30", "--steps", "40", "60"),
     *("--eval-every", "10", "--batch-size", "64"),
 ]
+# Where there is a GPU too: two processes cannot have it all.
+DEVICES = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
 # The program with checkpoints after each segment, and then time for what a test does to it.
 PROGRAM = """
 import sys, time
@@ -55,7 +57,7 @@ def started(arguments, environment, pause=0, join_seconds=40):
     command = [sys.executable, "-c", PROGRAM, str(pause), str(join_seconds), "--distributed"]
     return subprocess.Popen(
         [*command, *arguments],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | DEVICES | {"PYTHONPATH": str(ROOT)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,7 +104,7 @@ def assert_same_runs(folder, expected):
 def straight(tmp_path_factory):
     """The sweep by one process on one device."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | DEVICES | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROGRAM, "0", "40", *SWEEP, "--out", str(folder)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return folder

@@ -14,6 +14,10 @@ from train.mlp import main
 from train.program import make_program
 from train.trainer import Trainer
 
+pytestmark = pytest.mark.skipif(
+    len(jax.devices()) < 4, reason="needs four devices; a CPU has as many as are asked for"
+)
+
 TRAINING = Training(batch_size=16, eval_every=5, gradient_norms=False)
 
 
