@@ -284,7 +284,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("sign", "+ wide * density", "- wide * density"),
         ("factor", " / math.sqrt(2.0 * math.pi)", ""),
         ("0.1 % scale", "+ wide * density", "+ 1.001 * wide * density"),
-        ("second order", "widened(x, dy)", "widened(detached(x), dy)"),
+        ("second order", "optimization_barrier(x)", "optimization_barrier(detached(x))"),
     ],
     ("gelu", "activations", "_gelu_tanh_bwd"): [
         ("factor", "3.0 * _CUBIC", "_CUBIC"),
