@@ -82,7 +82,7 @@ class Spread:
             return jax.lax.pmean(loss, "batch"), jax.lax.psum(correct, "batch")
 
         def divided(state, hyper, data):
-            if len(data.labels) % mesh.size:
+            if self._divided(data) is None:
                 return evaluate(state, hyper, data)
             whole, examples = PartitionSpec(), PartitionSpec("batch")
             specs = (whole, whole, Data(examples, examples, whole, whole))
@@ -98,14 +98,20 @@ class Spread:
             return sets
 
         def parts(data: Data) -> Data:
-            mesh = self._batch_mesh
-            if mesh is None or len(data.labels) % mesh.size:
+            where = self._divided(data)
+            if where is None:
                 return placed(data, self._whole)
-            examples = placed((data.images, data.labels), _along(mesh, "batch"))
+            examples = placed((data.images, data.labels), where)
             return Data(*examples, *placed((data.shift, data.scale), self._whole))
 
         validation = sets.validation and parts(sets.validation)
         return Sets(placed(sets.train, self._whole), validation, parts(sets.test))
+
+    def _divided(self, data: Data) -> NamedSharding | None:
+        """Where the parts of examples lie that can be divided evenly over a batch's devices."""
+        if self._batch_mesh is None or len(data.labels) % self._batch_mesh.size:
+            return None
+        return _along(self._batch_mesh, "batch")
 
     @property
     def here(self) -> set[int]:

@@ -223,8 +223,7 @@ def _gelu_exact_fwd(x):
 
 
 def _gelu_exact_bwd(x, dy):
-    # Else XLA takes Phi(x) for the forward's, and keeps it from there to here: on a CPU that took
-    # twice as long, and the memory of two arrays.
+    # Else XLA takes Phi(x) for the forward's, and on a CPU keeps two arrays from there to here.
     wide, wide_dy = widened(jax.lax.optimization_barrier(x), dy)
     density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
     return ((wide_dy * (_normal_cdf(wide) + wide * density)).astype(dy.dtype),)
