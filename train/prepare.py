@@ -126,8 +126,10 @@ def prepare(
 
     official = tfds.builder_cls(name)
     target = folder / name / str(official.VERSION)
-    if target.exists():
+    if os.path.lexists(target):
         raise DataError(f"{target} exists; delete that folder to prepare {name} anew")
+    if target.parent.is_symlink() or (target.parent.exists() and not target.parent.is_dir()):
+        raise DataError(f"{target.parent} is not a folder, or a link to one; move it away")
     _check_archives(name, paths)
 
     splits, classes = _read_mnist(paths) if name == "mnist" else _read_cifar10(paths)

@@ -330,6 +330,22 @@ def test_the_folder_comes_from_argument_then_environment_then_home(
     assert looked_in() == str(tmp_path / "tensorflow_datasets")
 
 
+def test_a_tilde_is_the_home_folder(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/prepared")
+    fingerprint = load("mnist").fingerprint
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/none")
+    assert load("mnist", "~/prepared").fingerprint == fingerprint
+    assert main(["show", "mnist", "--data-dir=~/prepared"]) == 0
+    assert fingerprint in capsys.readouterr().out
+    assert main(["prepare", "mnist", "--from=~/originals", "--data-dir=~/prepared"]) == 2
+    assert f"{prepared.parent}/originals is not a folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match="~nobody-at-all/x is not a folder"):
+        load("mnist", "~nobody-at-all/x")
+
+
 # Damaged data: each function damages the folder of a version of MNIST.
 
 SHARD = "mnist-train.array_record-00000-of-00001"
@@ -869,6 +885,28 @@ def test_prepare_refuses_to_overwrite(originals: Path, prepared: Path) -> None:
     assert refusal(originals, prepared) == (
         f"{prepared}/cifar10/3.0.2 exists; delete that folder to prepare cifar10 anew"
     )
+
+
+def test_prepare_follows_no_link_in_the_folder(originals: Path, tmp_path: Path) -> None:
+    """A link to the folder itself is followed: it is what was named."""
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    data.mkdir()
+    elsewhere.mkdir()
+    for to in (elsewhere, tmp_path / "nowhere"):
+        (data / "mnist").symlink_to(to)
+        message = refusal(originals, data, "mnist")
+        assert message == f"{data}/mnist is not a folder, or a link to one; move it away"
+        (data / "mnist").unlink()
+    (data / "mnist").touch()
+    assert "mnist is not a folder" in refusal(originals, data, "mnist")
+    (data / "mnist").unlink()
+    (data / "mnist").mkdir()
+    (data / "mnist/3.0.1").symlink_to(tmp_path / "nowhere")
+    assert "mnist/3.0.1 exists; delete that folder" in refusal(originals, data, "mnist")
+    assert list(elsewhere.iterdir()) == []
+    (tmp_path / "link").symlink_to(elsewhere)
+    prepare("mnist", originals, tmp_path / "link")
+    assert load("mnist", elsewhere).train_images.shape == (30, 28, 28, 1)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError("disk full")])
