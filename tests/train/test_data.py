@@ -438,6 +438,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "length of 10^40": (first_split("shardLengths", [10**40]), "not a number from 0 to 100000"),
     "too many in all": (first_split("shardLengths", ["99999"] * 2), "is 199998, not a number from"),
     "two shards": (first_split("shardLengths", ["15", "15"]), "No such file: mnist-train.array_re"),
+    "two shards, one of them empty": (
+        first_split("shardLengths", ["0", "30"]),
+        "No such file: mnist-train.array_record-00000-of-00002",
+    ),
     "description that is a list": (info(description=[]), "description is [], not a text"),
     "info that is a list": (text("dataset_info.json", "[]"), "dataset_info.json is [], not an obj"),
     "info nested": (text("dataset_info.json", "[" * 100_000), "Failed to load JSON"),
@@ -580,8 +584,8 @@ RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "no image": (lambda: example(None, 1), AMOUNT),
     "two images": (lambda: example([WHOLE, WHOLE], 1), AMOUNT),
     "empty": (lambda: b"", AMOUNT),
-    "not protobuf": (lambda: b"\xff" * 100, "Error parsing message"),
-    "cut": (lambda: example(WHOLE, 1)[:-20], "Error parsing message"),
+    "not protobuf": (lambda: b"\xff" * 100, f"{AMOUNT}: Error parsing"),
+    "cut": (lambda: example(WHOLE, 1)[:-20], f"{AMOUNT}: Error parsing"),
     "image empty": (lambda: example(b"", 1), "an image is not a PNG of 28x28 pixels in mode L"),
     "image of another size": (
         lambda: example(png(chunk(b"IHDR", struct.pack(">IIBBBBB", 27, 28, 8, 0, 0, 0, 0))), 1),
