@@ -633,6 +633,26 @@ def test_a_record_that_is_no_example_of_mnist(record: str, prepared: Path) -> No
     assert "python -m train.data prepare mnist" in one_line(error)
 
 
+def test_a_split_of_two_files_is_read_in_their_order(prepared: Path) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    version = prepared / "mnist/3.0.1"
+    labels: list[list[int]] = [[], [3, 1], [4, 1, 5, 9]]
+    for i, part in enumerate(labels):
+        path = version / f"mnist-train.array_record-{i:05}-of-00003"
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for label in part:
+            writer.write(example(WHOLE, label))
+        writer.close()
+    first_split("shardLengths", ["0", "2", "4"])(version)
+    assert load("mnist", prepared).train_labels.tolist() == [3, 1, 4, 1, 5, 9]
+    first_split("shardLengths", ["0", "3", "3"])(version)
+    with pytest.raises(
+        DataError, match=r"00001-of-00003 holds 2 examples, dataset_info\.json says"
+    ):
+        load("mnist", prepared)
+
+
 def test_cifar10_needs_an_id_in_each_record(prepared: Path) -> None:
     shard = "cifar10-train.array_record-00000-of-00001"
     from array_record.python.array_record_module import ArrayRecordWriter
