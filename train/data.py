@@ -11,29 +11,23 @@ wrote; neither TensorFlow nor a network is needed, and nothing is ever downloade
 import dataclasses
 import hashlib
 import os
-import re
-import struct
 import sys
-import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
 
+from train import tfds_reader
 from train.command_line import answer
-from train.prepare import DataError, check_name, data_folder, how_to_prepare, prepare
+from train.prepare import DataError, check_name, data_folder, prepare
+from train.tfds_reader import Examples
 
 __all__ = ["NAMES", "DataError", "Dataset", "first", "held_out", "largest_pixel", "load", "main"]
 
 NAMES = ("digits", "synth", "mnist", "cifar10")
-
-_IMAGE_SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-
-_Examples = tuple[np.ndarray, np.ndarray]  # Images and labels.
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     check_name(name, NAMES)
     if name in ("digits", "synth"):
         return _load_digits() if name == "digits" else _draw_synth()
-    return _load_prepared(name, data_folder(data_dir))
+    return _dataset(name, *tfds_reader.read(name, data_folder(data_dir)))
 
 
 def first(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
@@ -156,30 +150,8 @@ def _draw_synth() -> Dataset:
     return _dataset("synth", description, train, test, ("inside", "outside"))
 
 
-def _load_prepared(name: str, folder: Path) -> Dataset:
-    """Reads the TFDS data set `name` below `folder`."""
-    version = _find_version(name, folder)  # Before the import, so that an error comes at once.
-
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder_from_directory(version)
-    except Exception as error:  # Damaged files surface as whatever TFDS stumbles over.
-        raise _damaged(name, version, error) from error
-    info = builder.info
-    if info.file_format.value != "array_record":
-        raise DataError(
-            f"{version} is stored as {info.file_format.value}, which cannot be read without "
-            f"TensorFlow; {how_to_prepare(name, folder / 'array_record')}"
-        )
-    train = _read_split(name, version, info, "train")
-    test = _read_split(name, version, info, "test")
-    description = " ".join(info.description.split())
-    return _dataset(name, description, train, test, tuple(info.features["label"].names))
-
-
 def _dataset(
-    name: str, description: str, train: _Examples, test: _Examples, classes: tuple[str, ...]
+    name: str, description: str, train: Examples, test: Examples, classes: tuple[str, ...]
 ) -> Dataset:
     """Puts a data set together: seals its arrays, and computes their fingerprint."""
     arrays = dict(
@@ -191,115 +163,6 @@ def _dataset(
         digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
         digest.update(array.data)
     return Dataset(name, description, **arrays, classes=classes, fingerprint=digest.hexdigest())
-
-
-def _find_version(name: str, folder: Path) -> Path:
-    """The folder of the newest version of `name`; raises a `DataError` where there is none."""
-    versions = [
-        path for path in folder.glob(f"{name}/*") if re.fullmatch(r"\d+(\.\d+)*", path.name)
-    ]
-    if not versions:
-        problem = f"holds no {name}" if folder.is_dir() else "is not a folder"
-        raise DataError(
-            f"{folder} {problem}; name another as data_dir or in TFDS_DATA_DIR, or "
-            f"{how_to_prepare(name, folder)}"
-        )
-    version = max(versions, key=lambda path: [int(number) for number in path.name.split(".")])
-    for file_name in ("dataset_info.json", "features.json"):
-        if not (version / file_name).is_file():
-            raise _damaged(name, version, f"{file_name} is missing")
-    return version
-
-
-def _damaged(name: str, version: Path, problem: object) -> DataError:
-    """The error that `version` is incomplete or damaged, in one line."""
-    return DataError(
-        f"{version} is incomplete or damaged: {' '.join(str(problem).split())}; delete that folder "
-        f"and {how_to_prepare(name, version.parent.parent)}"
-    )
-
-
-def _read_split(name: str, version: Path, info: Any, split: str) -> _Examples:
-    """Images, uint8 [N, H, W, C], and labels, int32 [N], of one split, checked."""
-    # TFDS's own `as_data_source` takes 120 µs for an example of CIFAR-10 (two cores, one of them
-    # busy), 7 s for all 60000: 30 µs to unpack it and 90 µs in Pillow's `Image.open`. The records
-    # (12 µs) are therefore parsed (14 µs) and decoded (50 µs, in threads) here: 3.4 s for all.
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    if split not in info.splits:
-        raise _damaged(name, version, f"it has no split {split!r}, only {', '.join(info.splits)}")
-    expected = info.splits[split].num_examples
-    if expected == 0:
-        raise _damaged(name, version, f"the split {split!r} is empty")
-    try:
-        source = ArrayRecordDataSource([os.fspath(path) for path in info.splits[split].filepaths])
-        records = source.__getitems__(range(len(source)))
-    except RuntimeError as error:
-        raise _damaged(name, version, error) from error
-    if len(records) != expected:
-        problem = f"{split!r} holds {len(records)} examples, dataset_info.json says {expected}"
-        raise _damaged(name, version, problem)
-
-    with_id = "id" in info.features
-    examples = []
-    for record in records:
-        feature = tf_example_pb2.Example.FromString(record).features.feature
-        label = feature["label"].int64_list.value[0]
-        png = feature["image"].bytes_list.value[0]
-        examples.append((feature["id"].bytes_list.value[0] if with_id else b"", label, png))
-    examples.sort(key=lambda example: example[0])  # Without ids the order stays as it is.
-    labels = np.array([label for _, label, _ in examples])
-    number_of_classes = len(info.features["label"].names)
-    if labels.min() < 0 or labels.max() >= number_of_classes:
-        problem = f"labels of {split!r} go from {labels.min()} to {labels.max()}"
-        raise _damaged(name, version, f"{problem} instead of 0 to {number_of_classes - 1}")
-    try:
-        images = _decode([png for _, _, png in examples], _IMAGE_SHAPES[name])
-    except (ValueError, zlib.error) as error:
-        raise _damaged(name, version, f"in {split!r}, {error}") from error
-    return images, labels.astype(np.int32)
-
-
-def _decode(pngs: list[bytes], shape: tuple[int, int, int]) -> np.ndarray:
-    """Decodes PNG files of `shape` [H, W, C] to uint8 [N, H, W, C]; else raises a `ValueError`."""
-    from PIL import Image
-
-    height, width, channels = shape
-    mode, color_type = {1: ("L", 0), 3: ("RGB", 2)}[channels]
-    # The signature, then the header: length, type, width, height, 8 bits, colours, not interlaced.
-    header = struct.pack(
-        ">8sI4sIIBBBBB", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, color_type, 0, 0, 0
-    )
-
-    def filtered_rows(png: bytes) -> bytes:
-        if not png.startswith(header):
-            raise ValueError(f"an image is not a PNG of {height}x{width} pixels in mode {mode}")
-        compressed = b""
-        start = 8
-        while start < len(png):  # The chunks: length, type, data, checksum.
-            (length,) = struct.unpack_from(">I", png, start)
-            if png[start + 4 : start + 8] == b"IDAT":
-                compressed += png[start + 8 : start + 8 + length]
-            start += 12 + length
-        return zlib.decompress(compressed)
-
-    images = np.empty((len(pngs), *shape), np.uint8)
-
-    def decode(start: int) -> None:
-        batch = pngs[start : start + 500]
-        # One tall image. PNG's filters look at the row above, which for the first row is zero:
-        # so a row of zeros parts the images.
-        rows = np.zeros((len(batch), 1 + height, 1 + width * channels), np.uint8)
-        filtered = np.frombuffer(b"".join(map(filtered_rows, batch)), np.uint8)
-        rows[:, 1:] = filtered.reshape(len(batch), height, -1)
-        size = (width, len(batch) * (1 + height))
-        tall = Image.frombytes(mode, size, zlib.compress(rows.tobytes(), level=0), "zip", mode)
-        images[start : start + 500] = np.asarray(tall).reshape(-1, 1 + height, *shape[1:])[:, 1:]
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(decode, range(0, len(pngs), 500)))
-    return images
 
 
 _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The data set.")]

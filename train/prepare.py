@@ -63,7 +63,7 @@ def check_name(name: str, allowed: Sequence[str]) -> None:
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder of prepared data sets: `data_dir`, else $TFDS_DATA_DIR, else TFDS's default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser().absolute()
+    return Path(os.path.expanduser(chosen)).absolute()  # Which leaves ~UNKNOWN as it is.
 
 
 def archives(name: str) -> tuple[Archive, ...]:
@@ -117,7 +117,7 @@ def prepare(
         OSError: the folder cannot be written.
     """
     check_name(name, NAMES)
-    paths = _find_archives(name, Path(source).expanduser())
+    paths = _find_archives(name, Path(os.path.expanduser(source)))
     folder = data_folder(data_dir)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name a folder to write data sets to")
@@ -126,8 +126,10 @@ def prepare(
 
     official = tfds.builder_cls(name)
     target = folder / name / str(official.VERSION)
-    if target.exists():
+    if os.path.lexists(target):
         raise DataError(f"{target} exists; delete that folder to prepare {name} anew")
+    if target.parent.is_symlink() or (target.parent.exists() and not target.parent.is_dir()):
+        raise DataError(f"{target.parent} is not a folder, or a link to one; move it away")
     _check_archives(name, paths)
 
     splits, classes = _read_mnist(paths) if name == "mnist" else _read_cifar10(paths)

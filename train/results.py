@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from train import outcome
 from train.config import Run, replaced
 from train.outcome import Record
+from train.prepare import data_folder
 from train.store import StoreError
 
 
@@ -79,7 +80,7 @@ def run(results: Results, index: int) -> tuple[Any, Run]:
     base: Run = network.__annotations__["run"]()
     flags = results.runs[index]
     # The folder may be one of another machine; the fingerprint tells whether the data are others.
-    folder = Path(flags["data_dir"] or "")
+    folder = data_folder(flags["data_dir"])
     return network, replaced(base, {**flags, "data_dir": folder if folder.is_dir() else None})
 
 

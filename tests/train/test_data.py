@@ -22,9 +22,10 @@ import pytest
 from PIL import Image
 
 import train.prepare
-from train import mlp
-from train.data import DataError, Dataset, _decode, load, main
+from train import mlp, tfds_reader
+from train.data import DataError, Dataset, load, main
 from train.prepare import Archive, archives, prepare
+from train.tfds_reader import decode
 
 REPOSITORY = Path(__file__).parents[2]
 REGISTERED = {name: archives(name) for name in ("mnist", "cifar10")}
@@ -239,7 +240,7 @@ def test_decoding_agrees_with_pillow(channels: int) -> None:
         file = io.BytesIO()
         Image.fromarray(image[..., 0] if channels == 1 else image).save(file, "png")
         pngs.append(file.getvalue())
-    np.testing.assert_array_equal(_decode(pngs, shape), images)
+    np.testing.assert_array_equal(decode(pngs, shape), images)
 
 
 def test_decoding_of_png_files_that_pillow_would_not_write() -> None:
@@ -254,7 +255,7 @@ def test_decoding_of_png_files_that_pillow_would_not_write() -> None:
         chunks = [chunk(b"tIME", bytes(7)), chunk(b"IDAT", data[:5]), chunk(b"IDAT", data[5:])]
         pngs.append(header + b"".join(chunks) + chunk(b"IEND", b""))
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(pngs[-1]))), image)
-    np.testing.assert_array_equal(_decode(pngs, (9, 7, 3)), images)
+    np.testing.assert_array_equal(decode(pngs, (9, 7, 3)), images)
 
 
 # Requests that cannot be met.
@@ -329,6 +330,22 @@ def test_the_folder_comes_from_argument_then_environment_then_home(
     assert looked_in() == str(tmp_path / "tensorflow_datasets")
 
 
+def test_a_tilde_is_the_home_folder(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/prepared")
+    fingerprint = load("mnist").fingerprint
+    monkeypatch.setenv("TFDS_DATA_DIR", "~/none")
+    assert load("mnist", "~/prepared").fingerprint == fingerprint
+    assert main(["show", "mnist", "--data-dir=~/prepared"]) == 0
+    assert fingerprint in capsys.readouterr().out
+    assert main(["prepare", "mnist", "--from=~/originals", "--data-dir=~/prepared"]) == 2
+    assert f"{prepared.parent}/originals is not a folder" in capsys.readouterr().err
+    with pytest.raises(DataError, match="~nobody-at-all/x is not a folder"):
+        load("mnist", "~nobody-at-all/x")
+
+
 # Damaged data: each function damages the folder of a version of MNIST.
 
 SHARD = "mnist-train.array_record-00000-of-00001"
@@ -351,8 +368,28 @@ def first_split(key: str, value: object) -> Callable[[Path], object]:
     return edit("dataset_info.json", lambda info: info["splits"][0].update({key: value}))
 
 
-def ten_to_five_classes(features: dict[str, Any]) -> None:
-    features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "5"
+def feature(key: str, *path: str, value: object) -> Callable[[Path], object]:
+    """Changes what features.json says of a feature."""
+
+    def change(features: dict[str, Any]) -> None:
+        of = features["featuresDict"]["features"][key]
+        for step in path[:-1]:
+            of = of[step]
+        of[path[-1]] = value
+
+    return edit("features.json", change)
+
+
+def classes(number: object) -> Callable[[Path], object]:
+    return feature("label", "classLabel", "numClasses", value=number)
+
+
+def info(**values: object) -> Callable[[Path], object]:
+    return edit("dataset_info.json", lambda content: content.update(values))
+
+
+def text(file_name: str, content: str) -> Callable[[Path], object]:
+    return lambda version: (version / file_name).write_text(content)
 
 
 def flip_the_middle(content: bytes) -> bytes:
@@ -379,15 +416,95 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         first_split("shardLengths", ["29"]),
         "holds 30 examples, dataset_info.json says 29",
     ),
-    "labels": (
-        edit("features.json", ten_to_five_classes),
-        "labels of 'train' go from 0 to 9 instead",
+    "labels": (classes("5"), "labels of 'train' go from 0 to 9 instead of 0 to 4"),
+    "label that is the number of classes": (
+        classes("9"),
+        "labels of 'train' go from 0 to 9 instead of 0 to 8",
     ),
-    "format": (
-        edit("dataset_info.json", lambda info: info.update(fileFormat="tfrecord")),
-        "is stored as tfrecord",
+    "format": (info(fileFormat="tfrecord"), "is stored as tfrecord"),
+    "format that is none": (info(fileFormat="../x\n"), r"fileFormat is '../x\n'"),
+    "format not said": (edit("dataset_info.json", lambda i: i.pop("fileFormat")), "as tfrecord"),
+    "name that leads out": (info(name="../../x"), "name is '../../x', not mnist or cifar10"),
+    "name that is a number": (info(name=7), "name is 7, not mnist or cifar10"),
+    "template that leads out": (
+        first_split("filepathTemplate", "../../{DATASET}-{SPLIT}"),
+        "the files of 'train' are '../../{DATASET}-{SPLIT}'; only {DATASET}-{SPLIT}.",
     ),
+    "split twice": (first_split("name", "test"), "names the split 'test' twice"),
+    "split that is a text": (info(splits=["train"]), "a split is 'train', not an object"),
+    "splits missing": (edit("dataset_info.json", lambda i: i.pop("splits")), "splits is None, not"),
+    "lengths that are a number": (first_split("shardLengths", 30), "'train' is 30, not a list"),
+    "length below 0": (first_split("shardLengths", ["-30"]), "'train' is '-30', not a number from"),
+    "length of 10^40": (first_split("shardLengths", [10**40]), "not a number from 0 to 100000"),
+    "too many in all": (first_split("shardLengths", ["99999"] * 2), "is 199998, not a number from"),
+    "two shards": (first_split("shardLengths", ["15", "15"]), "No such file: mnist-train.array_re"),
+    "two shards, one of them empty": (
+        first_split("shardLengths", ["0", "30"]),
+        "No such file: mnist-train.array_record-00000-of-00002",
+    ),
+    "description that is a list": (info(description=[]), "description is [], not a text"),
+    "info that is a list": (text("dataset_info.json", "[]"), "dataset_info.json is [], not an obj"),
+    "info nested": (text("dataset_info.json", "[" * 100_000), "Failed to load JSON"),
+    "info with a number of 5000 digits": (
+        text("dataset_info.json", "1" * 5000),
+        "Failed to load JSON of dataset_info.json: Exceeds the limit",
+    ),
+    "info not text": (
+        lambda v: (v / "dataset_info.json").write_bytes(b"\xff"),
+        "dataset_info.json is not text",
+    ),
+    "info of 2 MB": (text("dataset_info.json", " " * 2**21), "has more than 1048576 bytes"),
+    "info that is a pipe": (lambda v: pipe(v / "dataset_info.json"), "info.json is not a file"),
+    "info that is a folder": (lambda v: folder(v / "dataset_info.json"), "info.json is not a file"),
+    "features that are null": (text("features.json", "null"), "features.json is None, not an obj"),
+    "features of no class": (text("features.json", "{}"), "names the class None for the features"),
+    "label missing": (
+        edit("features.json", lambda f: f["featuresDict"]["features"].pop("label")),
+        "features.json has no feature 'label'",
+    ),
+    "feature too many": (
+        edit("features.json", lambda f: f["featuresDict"]["features"].update({"a\n": {}})),
+        r"has a feature 'a\n'; only image, label, id are read",
+    ),
+    "features nested": (
+        edit(
+            "features.json",
+            lambda f: f["featuresDict"]["features"].update(
+                image={"pythonClassName": f["pythonClassName"]}
+            ),
+        ),
+        "names the class 'tensorflow_datasets.core.features.features_dict.FeaturesDict' for image",
+    ),
+    "no classes": (classes("0"), "labels of 'train' go from 0 to 9 instead of"),
+    "classes without number": (classes(None), "numClasses is None, not a number from 0 to 1000"),
+    "10^12 classes": (classes(10**12), "numClasses is 1000000000000, not a number from 0 to 1000"),
+    "names too few": (text("label.labels.txt", "a\nb\n"), "labels.txt holds 2 different names, fe"),
+    "names twice": (text("label.labels.txt", "a\n" * 10), "labels.txt holds 1 different names, f"),
+    "name not printable": (
+        text("label.labels.txt", "\n".join("abcdefghi") + "\n\x1b[2J"),
+        r"label.labels.txt holds a name that cannot be printed: '\x1b[2J'",
+    ),
+    "shard that is a pipe": (lambda v: pipe(v / SHARD), f"Not a file: {SHARD}"),
+    "shard that is a device": (
+        lambda v: ((v / SHARD).unlink(), (v / SHARD).symlink_to("/dev/zero")),
+        f"Not a file: {SHARD}",
+    ),
+    "shard of zeros": (edit_bytes(lambda c: bytes(len(c))), f"{SHARD} is not an array_record file"),
+    "shard foreign": (edit_bytes(lambda c: b"foreign" * 20_000), f"{SHARD} is not an array_record"),
+    "first block missing": (edit_bytes(lambda c: c[65536:]), f"{SHARD} is not an array_record"),
+    "last block missing": (edit_bytes(lambda c: c[:-65536]), SHARD),
+    "last block zeros": (edit_bytes(lambda c: c[:-65536] + bytes(65536)), f"{SHARD}: "),
 }
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -405,6 +522,324 @@ def test_damaged_data(damage: str, prepared: Path, capsys: pytest.CaptureFixture
     assert mlp.main(["--dataset", "mnist", "--data-dir", str(prepared), "--out", str(out)]) == 2
     assert capsys.readouterr() == ("", f"error: {one_line(error)}\n")
     assert not out.exists()
+
+
+# Records: what one of them may be, and what a file may claim to hold.
+
+
+def write_records(version: Path, records: list[bytes]) -> None:
+    """Replaces the 30 examples to train on."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(version / SHARD), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+    first_split("shardLengths", [str(len(records))])(version)
+
+
+def example(
+    png: bytes | list[bytes] | None, label: int | list[int] | bytes | float | None
+) -> bytes:
+    """A record; None leaves a feature out."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    found = tf_example_pb2.Example()
+    if png is not None:
+        images = png if isinstance(png, list) else [png]
+        found.features.feature["image"].bytes_list.value.extend(images)
+    of = found.features.feature["label"] if label is not None else None
+    if isinstance(label, bytes):
+        of.bytes_list.value.append(label)
+    elif isinstance(label, float):
+        of.float_list.value.append(label)
+    elif label is not None:
+        of.int64_list.value.extend(label if isinstance(label, list) else [label])
+    return found.SerializeToString()
+
+
+IHDR = chunk(b"IHDR", struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0))
+ROWS = bytes(28 * 29)
+IEND = chunk(b"IEND", b"")
+
+
+def png(*chunks: bytes) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def pixels(rows: bytes) -> bytes:
+    return chunk(b"IDAT", zlib.compress(rows))
+
+
+WHOLE = png(IHDR, pixels(ROWS), IEND)
+AMOUNT = "an example of 'train' must have one label and image"
+RECORDS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no label": (lambda: example(WHOLE, None), AMOUNT),
+    "two labels": (lambda: example(WHOLE, [1, 2]), AMOUNT),
+    "label that is bytes": (lambda: example(WHOLE, b"1"), AMOUNT),
+    "label that is a real number": (lambda: example(WHOLE, 1.0), AMOUNT),
+    "label -1": (lambda: example(WHOLE, -1), "labels of 'train' go from -1 to 9 instead of 0 to 9"),
+    "label 10": (lambda: example(WHOLE, 10), "labels of 'train' go from 0 to 10 instead of 0 to 9"),
+    "label 2^63 - 1": (lambda: example(WHOLE, 2**63 - 1), f"go from 0 to {2**63 - 1} instead of"),
+    "no image": (lambda: example(None, 1), AMOUNT),
+    "two images": (lambda: example([WHOLE, WHOLE], 1), AMOUNT),
+    "empty": (lambda: b"", AMOUNT),
+    "not protobuf": (lambda: b"\xff" * 100, f"{AMOUNT}: Error parsing"),
+    "cut": (lambda: example(WHOLE, 1)[:-20], f"{AMOUNT}: Error parsing"),
+    "image empty": (lambda: example(b"", 1), "an image is not a PNG of 28x28 pixels in mode L"),
+    "image of another size": (
+        lambda: example(png(chunk(b"IHDR", struct.pack(">IIBBBBB", 27, 28, 8, 0, 0, 0, 0))), 1),
+        "an image is not a PNG of 28x28 pixels in mode L",
+    ),
+    "cut inside a chunk": (lambda: example(WHOLE[:-14], 1), "in 'train', a PNG is cut short"),
+    "cut inside a length": (lambda: example(png(IHDR, b"\0\0"), 1), "a PNG is cut short"),
+    "cut after a chunk": (lambda: example(WHOLE[:-12], 1), "a PNG is cut short"),
+    "chunk of 4 GB": (lambda: example(png(IHDR, b"\xff" * 12), 1), "a PNG is cut short"),
+    "wrong checksum": (
+        lambda: example(png(IHDR, pixels(ROWS)[:-1] + b"!", IEND), 1),
+        "the chunk b'IDAT' of a PNG does not have its checksum",
+    ),
+    "wrong checksum of the header": (
+        lambda: example(png(IHDR[:-1] + b"!", pixels(ROWS), IEND), 1),
+        "the chunk b'IHDR' of a PNG does not have its checksum",
+    ),
+    "wrong checksum of zlib": (
+        lambda: example(png(IHDR, chunk(b"IDAT", zlib.compress(ROWS)[:-1] + b"!"), IEND), 1),
+        "incorrect data check",
+    ),
+    "no pixels": (lambda: example(png(IHDR, IEND), 1), "inflate to less than 812 bytes"),
+    "pixels too few": (lambda: example(png(IHDR, pixels(ROWS[:-1]), IEND), 1), "to less than 812"),
+    "pixels too many": (lambda: example(png(IHDR, pixels(ROWS + b"0"), IEND), 1), "more than 812"),
+    "pixels cut": (
+        lambda: example(png(IHDR, chunk(b"IDAT", zlib.compress(ROWS)[:-5]), IEND), 1),
+        "inflate to less than 812 bytes",
+    ),
+    "not zlib": (lambda: example(png(IHDR, chunk(b"IDAT", b"none"), IEND), 1), "incorrect header"),
+    "filter 7": (lambda: example(png(IHDR, pixels(b"\7" + ROWS[1:]), IEND), 1), "in 'train', "),
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_that_is_no_example_of_mnist(record: str, prepared: Path) -> None:
+    make, message = RECORDS[record]
+    version = prepared / "mnist/3.0.1"
+    whole = [example(WHOLE, label) for label in range(10)]
+    write_records(version, whole)
+    assert load("mnist", prepared).train_labels.tolist() == list(range(10))
+    write_records(version, [*whole, make()])
+    with pytest.raises(DataError) as error:
+        load("mnist", prepared)
+    assert message in one_line(error)
+    assert "python -m train.data prepare mnist" in one_line(error)
+
+
+def test_a_split_of_two_files_is_read_in_their_order(prepared: Path) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    version = prepared / "mnist/3.0.1"
+    labels: list[list[int]] = [[], [3, 1], [4, 1, 5, 9]]
+    for i, part in enumerate(labels):
+        path = version / f"mnist-train.array_record-{i:05}-of-00003"
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for label in part:
+            writer.write(example(WHOLE, label))
+        writer.close()
+    first_split("shardLengths", ["0", "2", "4"])(version)
+    assert load("mnist", prepared).train_labels.tolist() == [3, 1, 4, 1, 5, 9]
+    first_split("shardLengths", ["0", "3", "3"])(version)
+    with pytest.raises(
+        DataError, match=r"00001-of-00003 holds 2 examples, dataset_info\.json says"
+    ):
+        load("mnist", prepared)
+
+
+def test_cifar10_needs_an_id_in_each_record(prepared: Path) -> None:
+    shard = "cifar10-train.array_record-00000-of-00001"
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(prepared / "cifar10/3.0.2" / shard), "group_size:1")
+    for _ in range(50):
+        writer.write(example(WHOLE, 1))
+    writer.close()
+    with pytest.raises(DataError, match="must have one label, image and id"):
+        load("cifar10", prepared)
+
+
+def peak_of_loading(folder: Path) -> tuple[str, float]:
+    """What a process says that loads MNIST, and the most memory that it takes for that, in MB."""
+    program = (
+        "import resource, sys, train.data\n"
+        "from tensorflow_datasets.proto import tf_example_pb2\n"
+        "from PIL import Image\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000\n"
+        "before = used()\n"
+        "try: train.data.load('mnist', sys.argv[1])\n"
+        "except train.data.DataError as error: print(error)\n"
+        "print(used() - before)"
+    )
+    message, megabytes = run("-c", program, str(folder)).stdout.splitlines()
+    return message, float(megabytes)
+
+
+def test_pixels_that_inflate_to_770_megabytes_are_not_inflated(prepared: Path) -> None:
+    version = prepared / "mnist/3.0.1"
+    bomb = example(png(IHDR, chunk(b"IDAT", zlib.compress(bytes(770_000_000), 9)), IEND), 1)
+    assert len(bomb) < 800_000
+    # Alone it is told by its size; among a hundred examples it may be as large as it is.
+    write_records(version, [bomb])
+    message, megabytes = peak_of_loading(prepared)
+    assert "claims to hold more than 5664 bytes for each of 1 examples" in message
+    assert megabytes < 100
+    write_records(version, [*(example(WHOLE, label % 10) for label in range(200)), bomb])
+    message, megabytes = peak_of_loading(prepared)
+    assert "in 'train', the pixels of a PNG inflate to more than 812 bytes" in message
+    assert megabytes < 100
+
+
+def test_records_that_inflate_to_770_megabytes_are_not_inflated(prepared: Path) -> None:
+    version = prepared / "mnist/3.0.1"
+    write_records(
+        version, [example(WHOLE, label % 10) for label in range(50)] + [bytes(770 * 10**6)]
+    )
+    assert (version / SHARD).stat().st_size < 200_000
+    message, megabytes = peak_of_loading(prepared)
+    assert f"{SHARD} claims to hold more than 5664 bytes for each of 51 examples" in message
+    assert megabytes < 100
+
+
+@pytest.mark.parametrize("options", ["group_size:1", "group_size:7", "group_size:1,uncompressed"])
+def test_a_file_claims_what_it_holds(options: str, tmp_path: Path) -> None:
+    """Records of all sizes, so that headers and blocks meet at many places."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    random = np.random.default_rng(0)
+    sizes = [int(size) for size in random.integers(0, 3000, 2000)]
+    writer = ArrayRecordWriter(str(tmp_path / "file"), options)
+    for size in sizes:
+        writer.write(random.bytes(size))
+    writer.close()
+    claimed = tfds_reader._claimed_bytes(tmp_path / "file")
+    # Beside the records there is an index of about 10 bytes for each, and a record that ends it.
+    assert sum(sizes) < claimed < sum(sizes) + 20 * len(sizes) + 200
+
+
+# Nothing that a folder names is imported.
+
+
+PLANTED = "import pathlib; pathlib.Path(__file__).with_name('mark').touch()\nclass Feature: pass\n"
+
+
+@pytest.mark.parametrize("key", ["image", "label", "id", None])
+def test_a_class_that_a_folder_names_is_not_imported(
+    key: str | None, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    version = prepared / "cifar10/3.0.2"
+    if key is None:
+        edit("features.json", lambda f: f.update(pythonClassName="planted.Feature"))(version)
+    else:
+        feature(key, "pythonClassName", value="planted.Feature")(version)
+    with pytest.raises(DataError) as error:
+        load("cifar10", prepared)
+    what = key or "the features"
+    assert f"features.json names the class 'planted.Feature' for {what}; only " in one_line(error)
+    assert not (tmp_path / "mark").exists()
+    assert "planted" not in sys.modules
+
+
+def test_a_module_that_a_folder_names_is_not_imported(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TFDS notes there which module made the data; it is not needed to read them."""
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    whole = load("mnist", prepared)
+    info(moduleName="planted", pythonClassName="planted.Feature")(prepared / "mnist/3.0.1")
+    (prepared / "mnist/3.0.1/mnist.py").write_text(PLANTED)
+    assert load("mnist", prepared).fingerprint == whole.fingerprint
+    assert not list(tmp_path.rglob("mark"))
+    assert "planted" not in sys.modules
+
+
+def test_a_description_is_one_printable_line(prepared: Path) -> None:
+    info(description="Digits\n\x1b[2J  of old")(prepared / "mnist/3.0.1")
+    assert load("mnist", prepared).description == "Digits [2J of old"
+
+
+# Files changed at random.
+
+
+def mutated(content: bytes, random: np.random.Generator) -> bytes:
+    """Flips bits, cuts, takes out, puts in, or writes over a part of a file."""
+    changed = bytearray(content)
+    at = int(random.integers(len(changed)))
+    length = int(random.integers(1, 200))
+    noise = random.bytes(length)
+    kind = random.integers(6)
+    if kind == 0:
+        for place in random.integers(len(changed), size=random.integers(1, 10)):
+            changed[place] ^= 1 << int(random.integers(8))
+    elif kind == 1:
+        del changed[at:]
+    elif kind == 2:
+        del changed[at : at + length]
+    elif kind == 3:
+        changed[at:at] = noise
+    elif kind == 4:
+        changed[at : at + length] = bytes(length)
+    else:
+        changed[at : at + length] = noise
+    return bytes(changed)
+
+
+def test_folders_changed_at_random_are_read_as_they_were_or_refused(
+    prepared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    version = prepared / "cifar10/3.0.2"
+    whole = load("cifar10", prepared)
+    files = {path: path.read_bytes() for path in sorted(version.iterdir())}
+    refused = 0
+    for number in range(300):
+        path = list(files)[number % len(files)]
+        path.write_bytes(mutated(files[path], random))
+        try:
+            found = load("cifar10", prepared)
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017
+            assert str(version) in str(error)  # noqa: PT017
+            assert len(str(error)) < 1000  # noqa: PT017
+        else:  # Padding was changed, or a text that is only shown.
+            assert found.fingerprint == whole.fingerprint
+            assert len(found.classes) == 10
+        path.write_bytes(files[path])
+    assert refused > 150
+    assert capfd.readouterr() == ("", "")
+
+
+def test_records_changed_at_random_are_refused_or_have_the_right_shape(
+    prepared: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the checksums of the file itself right, so that protobuf and the PNG are reached."""
+    random = np.random.default_rng(1)
+    version = prepared / "mnist/3.0.1"
+    whole = [example(WHOLE, label) for label in range(10)]
+    refused = 0
+    for number in range(200):
+        write_records(version, [*whole, mutated(whole[number % 10], random)])
+        try:
+            found = load("mnist", prepared)
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017
+            assert str(version) in str(error)  # noqa: PT017
+        else:
+            assert found.train_images.shape == (11, 28, 28, 1)
+            assert 0 <= found.train_labels[10] <= 9
+    assert refused > 150
+    assert capfd.readouterr() == ("", "")
 
 
 def test_images_of_another_shape(prepared: Path) -> None:
@@ -474,6 +909,28 @@ def test_prepare_refuses_to_overwrite(originals: Path, prepared: Path) -> None:
     assert refusal(originals, prepared) == (
         f"{prepared}/cifar10/3.0.2 exists; delete that folder to prepare cifar10 anew"
     )
+
+
+def test_prepare_follows_no_link_in_the_folder(originals: Path, tmp_path: Path) -> None:
+    """A link to the folder itself is followed: it is what was named."""
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    data.mkdir()
+    elsewhere.mkdir()
+    for to in (elsewhere, tmp_path / "nowhere"):
+        (data / "mnist").symlink_to(to)
+        message = refusal(originals, data, "mnist")
+        assert message == f"{data}/mnist is not a folder, or a link to one; move it away"
+        (data / "mnist").unlink()
+    (data / "mnist").touch()
+    assert "mnist is not a folder" in refusal(originals, data, "mnist")
+    (data / "mnist").unlink()
+    (data / "mnist").mkdir()
+    (data / "mnist/3.0.1").symlink_to(tmp_path / "nowhere")
+    assert "mnist/3.0.1 exists; delete that folder" in refusal(originals, data, "mnist")
+    assert list(elsewhere.iterdir()) == []
+    (tmp_path / "link").symlink_to(elsewhere)
+    prepare("mnist", originals, tmp_path / "link")
+    assert load("mnist", elsewhere).train_images.shape == (30, 28, 28, 1)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError("disk full")])

@@ -11,6 +11,7 @@ from train import data, evaluate, figures, plan, results, trained
 from train.evaluate import main
 from train.images import read_images
 from train.mlp import main as train_mlp
+from train.prepare import data_folder
 
 # Two shapes, batch statistics, bfloat16, and 2 of 4 runs ending before the others of their group.
 SWEEP = [
@@ -137,6 +138,22 @@ def test_files_lie_in_the_run_directory_unless_told_otherwise(folder, tmp_path, 
         f"mistakes {copy / 'mistakes.png'}",
         f"numbers  {copy / 'evaluation.json'}",
     ]
+
+
+def test_data_are_looked_for_where_they_were_or_where_they_are_here(
+    folder, tmp_path, standard, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "here"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "here").mkdir()
+    stored = results.read(folder / "one")
+    expected = {None: "here", "~/x": "x", str(tmp_path / "x"): "x", "/no/such/folder": "here"}
+    for given, name in expected.items():
+        flags = [{**stored.runs[0], "data_dir": given}]
+        _, run = results.run(stored._replace(runs=flags), 0)
+        assert data_folder(run.data.data_dir) == tmp_path / name
 
 
 # --- other images --------------------------------------------------------------------------------
