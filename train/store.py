@@ -64,7 +64,7 @@ def check_links(folder: Path) -> None:
 
     The folder itself may be reached through one.
     """
-    for name in (CONFIG, METRICS, SUMMARY, MANIFEST, *_FOLDERS):
+    for name in (CONFIG, METRICS, SUMMARY, CURVES, MANIFEST, *_FOLDERS):
         if (odd := files.odd_below(folder / name)) is not None:
             what = "a symbolic link" if odd.is_symlink() else "neither a file nor a folder"
             raise StoreError(
