@@ -6,7 +6,6 @@ manifest.sha256  the checksum of each file above, as `sha256sum --check` reads i
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -20,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from train.allowed import Refusal
+from train.files import MANIFEST, digest, rendered, synchronise
 
 # Orbax is imported where it is used: that takes half a second, which no run should wait for before
 # its first step.
-
-MANIFEST = "manifest.sha256"
 
 
 class CheckpointError(Refusal):
@@ -82,7 +80,7 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
             if folder.exists():
                 folder.rename(replaced)
             partial.rename(folder)
-            _synchronise(folder.absolute().parent)
+            synchronise(folder.absolute().parent)
             shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         if first:
@@ -94,9 +92,9 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
 def _complete(partial: Path, notes: Mapping[str, Any]) -> None:
     """Add the notes and the manifest to the arrays, and hand all to the disk."""
     (partial / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-    (partial / MANIFEST).write_text(_rendered(_digests(partial)), encoding="utf-8")
+    (partial / MANIFEST).write_text(rendered(_digests(partial)), encoding="utf-8")
     for path in (*partial.rglob("*"), partial):
-        _synchronise(path)
+        synchronise(path)
 
 
 def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -232,7 +230,7 @@ def _verify(folder: Path) -> None:
         path = error.filename or folder
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     pairs = [line.partition("  ") for line in manifest.splitlines()]
-    written = {name: digest for digest, _, name in pairs}
+    written = {name: sum_ for sum_, _, name in pairs}
     for name in sorted(written.keys() | found.keys()):
         if name not in found:
             raise CheckpointError(f"{folder}: {name!r} is in {MANIFEST}, but missing")
@@ -240,7 +238,7 @@ def _verify(folder: Path) -> None:
             raise CheckpointError(f"{folder}: {name!r} is not in {MANIFEST}")
         if found[name] != written[name]:
             raise CheckpointError(f"{folder}: {name!r} does not have the checksum in {MANIFEST}")
-    if manifest != _rendered(found):
+    if manifest != rendered(found):
         raise CheckpointError(f"{folder}: {MANIFEST!r} is damaged")
 
 
@@ -249,20 +247,5 @@ def _digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() and path != folder / MANIFEST:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = digest
+            found[path.relative_to(folder).as_posix()] = digest(path)
     return found
-
-
-def _rendered(digests: Mapping[str, str]) -> str:
-    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
-
-
-def _synchronise(path: Path) -> None:
-    """Hand a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 python -m train.compare runs/a runs/b
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from train import figures, outcome, report, results, store
+from train import figures, files, outcome, report, results
 from train.command_line import answer
 from train.results import Results
 from train.store import StoreError
@@ -30,6 +29,7 @@ _Out = Annotated[
 ]
 
 _FORMATS = (".png", ".pdf", ".svg")
+_KEYS = {"compared", "ranked_by", "same_data", "rows"}  # Of the numbers.
 
 
 def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tuple[Any, Path]:
@@ -67,42 +67,39 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
 
     title = f"{len(directories)} run directories on {dataset['name']}"
     note = dataset["description"] + (f" Beware: {caution}." if caution else "")
-    figures.bands(found, out, title, note)
     compared = {
         "compared": [str(path) for path in directories],
         "ranked_by": f"{outcome.judge(*rows)}_accuracy",
         "same_data": not caution,
         "rows": rows,
     }
-    store.write_json(out.with_suffix(".json"), compared)
+    # The numbers first: they tell a later comparison that the figure is one, and may be replaced.
+    files.write_json(out.with_suffix(".json"), compared)
+    figures.bands(found, out, title, note)
     report.output().print(report.table({"dataset": dataset, "rows": rows}, caution))
     print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
 
 
 def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[outcome.Record]]]]:
     """The configurations of a run directory, whose rows name it, its command and its data."""
-    # A run that did not finish has not described its data yet.
-    data = {"name": run.runs[0]["dataset"], "description": "", "fingerprint": run.fingerprint}
-    beside = {
-        "run_directory": str(run.path),
-        "dataset": run.summary["dataset"] if run.summary else data,
-    }
+    beside = {"run_directory": str(run.path), "dataset": results.dataset_of(run)}
     return [
-        ({**row, "config": {"command": run.command, **row["config"]}, **beside}, records)
+        ({**row, "config": {"command": run.config.command, **row["config"]}, **beside}, records)
         for row, records in results.configurations(run)
     ]
 
 
 def _check_out(out: Path) -> None:
     """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
-    numbers = out.with_suffix(".json")
     if out.suffix not in _FORMATS:
-        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
+        name = str(out) if out.name else "''"
+        raise StoreError(f"--out {name}: must end in {', '.join(_FORMATS)}")
+    numbers = out.with_suffix(".json")
     if not out.parent.is_dir():
         raise StoreError(f"--out {out}: {out.parent} is not a folder")
     try:
-        ours = "compared" in json.loads(numbers.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        ours = files.parsed_json(numbers.read_bytes()).keys() >= _KEYS
+    except (OSError, ValueError):
         ours = False
     for path in (out, numbers):
         if path.exists() and not ours:

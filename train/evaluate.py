@@ -14,7 +14,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from train import data, figures, outcome, report, results, store
+from train import data, figures, files, outcome, report, results
 from train.command_line import answer
 from train.data import Dataset
 from train.images import read_images
@@ -89,11 +89,11 @@ def _evaluate(asked: Arguments) -> None:
     index, why = _chosen(stored, asked.run)
     network, run = results.run(stored, index)
     dataset = load(run)
-    if dataset.fingerprint != stored.fingerprint:
+    if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "
-            f"{stored.fingerprint}, not {dataset.fingerprint}: set TFDS_DATA_DIR to the folder of "
-            f"those data"
+            f"{stored.config.fingerprint}, not {dataset.fingerprint}: set TFDS_DATA_DIR to the "
+            f"folder of those data"
         )
     given = None
     if asked.predict is not None:
@@ -108,10 +108,10 @@ def _evaluate(asked: Arguments) -> None:
         "run_directory": str(stored.path),
         "run": index,
         "flags": stored.runs[index],
-        "dataset": stored.summary["dataset"],
+        "dataset": outcome.describe(dataset),
     }
     with explained():
-        found = trained.load(stored.path, index, network, run, dataset)
+        found = trained.load(stored, index, network, run, dataset)
         print(f"{stored.path}: {why}")
         if given is None:
             _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
@@ -255,7 +255,7 @@ def _classify(
         "confusion": matrix.tolist(),
         "mistakes": mistakes,
     }
-    store.write_json(out / "evaluation.json", evaluation)
+    files.write_json(out / "evaluation.json", evaluation)
     print(f"numbers  {out / 'evaluation.json'}")
 
 
@@ -312,7 +312,7 @@ def _predictions(
         {"class": classes[labels[0]], "probabilities": dict(zip(classes, share, strict=True))}
         for share, labels in zip(shares.tolist(), order.tolist(), strict=True)
     ]
-    store.write_json(path, {**of, "predictions": predictions})
+    files.write_json(path, {**of, "predictions": predictions})
     print(f"\nnumbers {path}")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from train import outcome, report
+from train import files, outcome, report
 from train.outcome import Record
 
 if TYPE_CHECKING:
@@ -139,7 +139,13 @@ def _draw(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(alpha=0.3)
     _legend(figure, axes_of_metric[0].get_legend_handles_labels(), note, columns)
-    figure.savefig(path, dpi=150)
+    _write(figure, path)
+
+
+def _write(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format that the suffix of its path names."""
+    with files.replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)
 
 
 def _mean_and_std(
@@ -208,7 +214,7 @@ def against(
     axes.set(xlabel=across.replace("_", " "), ylabel=f"final {split} accuracy (fraction right)")
     axes.grid(alpha=0.3)
     _legend(figure, axes.get_legend_handles_labels(), note, len(values))
-    figure.savefig(path, dpi=150)
+    _write(figure, path)
 
 
 def heat_map(
@@ -248,7 +254,7 @@ def heat_map(
     axes.set(xlabel=across.replace("_", " "), ylabel=down.replace("_", " "))
     figure.colorbar(image, label=f"final {split} accuracy (fraction right)")
     figure.supxlabel(_wrapped(note, "x-small", 2), fontsize="x-small")
-    figure.savefig(path, dpi=150)
+    _write(figure, path)
 
 
 def _by_numbers(value: Any) -> tuple[Any, ...]:
@@ -293,4 +299,4 @@ def mistakes(found: Sequence[Mistake], largest_pixel: int, path: Path, title: st
         grey = image.shape[-1] == 1
         axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
         axes.set_title(mistake.caption, fontsize="small")
-    figure.savefig(path, dpi=150)
+    _write(figure, path)

@@ -47,10 +47,10 @@ class Result:
 def row(
     config: dict[str, Any],
     seeds: Sequence[int],
-    parameters: int,
+    parameters: int | None,
     runs: Sequence[Sequence[Record]],
     *,
-    folds: Sequence[int] | None = None,
+    folds: Sequence[int | None] | None = None,
     diverged: Sequence[int | None] | None = None,
     stopped: Sequence[int | None] | None = None,
 ) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def row(
     Args:
         config: the flags that make it, by name.
         seeds: the seed of each run.
-        parameters: how many numbers the network learns.
+        parameters: how many numbers the network learns; None where nobody counted.
         runs: the evaluations of each run.
         folds: the part of the training set that each run held out, with k-fold cross-validation.
         diverged: the step at which the loss of each run was not finite; None where it always was.
@@ -109,6 +109,11 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     mean = statistics.fmean(known) if known else None
     std = (statistics.stdev(known) if len(known) > 1 else 0.0) if known else None
     return {"mean": mean, "std": std, "values": list(values)}
+
+
+def is_number(value: Any, largest: float) -> bool:
+    """Whether a value of a file is a number from 0 to `largest`, or None, which is not known."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= largest)
 
 
 def judge(*rows: dict[str, Any]) -> str:

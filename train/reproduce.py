@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train import figures, outcome, report, results, store
+from train import figures, files, outcome, report, results
 from train.allowed import ConfigError, check_value
 from train.command_line import answer
 from train.experiments import EXPERIMENTS, Experiment, Reported
@@ -177,7 +177,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
     if beside:
         console.print(_table(experiment, beside, caution))
     folder.mkdir(parents=True, exist_ok=True)
-    store.write_json(
+    files.write_json(
         folder / "result.json",
         {
             "experiment": experiment.name,

@@ -1,13 +1,14 @@
 """Which run directory a command goes on with, and that its flags are those of the run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from train import stored_config
 from train.allowed import ConfigError, option
 from train.data import Dataset
-from train.store import StoreError
+from train.store import CONFIG, StoreError
+from train.stored_config import Config, NoConfig
 
 # What may be another when a run goes on: where the files are.
 PLACES = ("out", "resume", "data_dir")
@@ -26,7 +27,7 @@ def run_directory(resume: Path | None, out: Path | None) -> Path | None:
     return resume
 
 
-def stored(folder: Path, command: str) -> dict[str, Any]:
+def stored(folder: Path, command: str) -> Config:
     """Return what config.json says of a run.
 
     Args:
@@ -36,27 +37,24 @@ def stored(folder: Path, command: str) -> dict[str, Any]:
     Raises:
         StoreError: it is no run directory, or that of another command.
     """
-    path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        name, _, _ = config["command"], config["flags"], config["fingerprint"]
+        config = stored_config.read_config(folder)
     except OSError as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {path.name} cannot be read: "
-            f"{error.strerror}"
+            f"--resume {folder}: must be a run directory; {CONFIG} cannot be read: {error.strerror}"
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except NoConfig as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {path.name} is damaged or another's"
+            f"--resume {folder}: must be a run directory; {CONFIG} is damaged or another's"
         ) from error
-    if name != command:
-        raise StoreError(f"--resume {folder}: is a run of python -m {name}")
+    if config.command != command:
+        raise StoreError(f"--resume {folder}: is a run of python -m {config.command}")
     return config
 
 
 def check_data(folder: Path, command: str, dataset: Dataset) -> None:
     """Raise a `StoreError` unless a run was begun on these data."""
-    before = stored(folder, command)["fingerprint"]
+    before = stored(folder, command).fingerprint
     if before != dataset.fingerprint:
         raise StoreError(
             f"{folder} is a run on {dataset.name} with fingerprint {before}, not "

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.progress import track
 
-from train import collective, data, figures, outcome, plan, processes, report, resume, store
+from train import (
+    collective,
+    data,
+    figures,
+    outcome,
+    plan,
+    processes,
+    report,
+    results,
+    resume,
+    store,
+)
 from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags
 from train.outcome import Result
@@ -97,7 +108,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         }
     )
     sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
-    results = [Result(run, []) for run in runs]
+    known = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
     if len(parts) == 1:
         net = network(first, hyper.hyperparameters(flags(first)), len(dataset.classes))
@@ -121,7 +132,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
 
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
-        saver = Saver(directory, results)
+        before = None if sweep.directory is None else results.finished(directory.path)
+        saver = Saver(directory, known)
         first_group = saver.recover(len(parts))
         total = sum(len(group.readers) * group.ends[-1] for group in parts)
         several = sum(len(group.readers) for group in parts)
@@ -137,7 +149,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 trainer = _trainer(group, sweep, network, dataset, sets(*which))
                 saver.restore(trainer)
                 with signals.held():
-                    for _ in _train(trainer, group, results, directory, progress, saver):
+                    for _ in _train(trainer, group, known, directory, progress, saver):
                         received = _received(signals)
                         saver.offer(number, trainer, now=received is not None)
                         if received is not None:
@@ -147,9 +159,12 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 if (received := _received(signals)) is not None:
                     raise Stopped(received, f" after {words}")
                 trainer.forget()  # The next group needs the memory.
-        summary = directory.read_summary()
-        if summary is None:
-            found = outcome.ranked(outcome.configurations(results))
+        summary = before.summary if before and first_group > len(parts) else None
+        damaged = before.damaged if before and summary else {store.SUMMARY, store.CURVES}
+        found = outcome.ranked(outcome.configurations(known))
+        if damaged and first_process:
+            _draw(found, first, name, dataset, directory.curves)
+        if summary is None or store.SUMMARY in damaged:
             summary = {
                 "versions": outcome.versions(),
                 "device": {"platform": device.platform, "kind": device.device_kind},
@@ -157,14 +172,13 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 **saver.time(),
                 "rows": [row for row, _ in found],
             }
-            if first_process:
-                _draw(found, first, name, dataset, directory.curves)
-            directory.write_summary(summary)
+        if damaged:
+            directory.finish(summary)
         saver.close()
     print()
     report.output().print(report.table(summary))
     print(f"\nrun directory {directory.path}\nfigure        {directory.curves}")
-    if all(result.diverged for result in results):
+    if all(result.diverged for result in known):
         raise FloatingPointError(
             f"all {len(runs)} runs diverged; a smaller --learning-rate may help"
         )
@@ -280,7 +294,7 @@ def _received(signals: Signals) -> int | None:
 def _train(
     trainer: "Trainer",
     group: Group,
-    results: list[Result],
+    known: list[Result],
     directory: store.RunDirectory,
     progress: report.Progress,
     saver: Saver,
@@ -298,10 +312,10 @@ def _train(
         for trained, readers in enumerate(group.readers.values()):
             record, divergence = evaluated[trained], trainer.diverged.get(trained)
             step, stopped = record["step"], trainer.stopped.get(trained)
-            if divergence and len(results) == 1:
+            if divergence and len(known) == 1:
                 raise FloatingPointError(divergence[1])
             for index, end in readers.items():
-                result = results[index]
+                result = known[index]
                 result.parameters = trainer.parameters
                 if divergence and divergence[0] <= end:
                     result.diverged = divergence[0]

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from train import store
 from train.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.collective import gathered, is_first, wait
 from train.outcome import Result
-from train.store import RunDirectory
+from train.store import RunDirectory, StoreError
 from train.sweep import Group
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Of the time, a twentieth at most goes into checkpoints.
 SHARE = 0.05
+
+
+class OtherRunError(CheckpointError):
+    """One line: a whole checkpoint is of a run with another config.json."""
 
 
 class Saver:
@@ -60,24 +65,29 @@ class Saver:
     def recover(self, groups: int) -> int:
         """Go back to the last whole checkpoint, if there is any; say on stderr which are not.
 
-        What comes after it is removed, by the first of several processes; the others then find what
-        it found.
+        What comes after it is moved to set-aside/, by the first of several processes; the others
+        then find what it found.
 
         Args:
             groups: how many groups the sweep has.
 
         Returns:
             The number of the group to go on with, from 1 on; `groups` + 1 where all are trained.
+
+        Raises:
+            StoreError: what is saved there is of another run.
         """
         if not is_first():
             wait()
-        number, notes, damaged = 1, None, False
+        number, notes = 1, None
+        problems: list[str] = []
+        other: OtherRunError | None = None
         while number <= groups and (path := self._parameters(number)).exists():
             try:
                 notes = self._checked(path, load_notes(path), number)
             except CheckpointError as error:
-                _warn(f"{error}; group {number} is not complete without it")
-                damaged = True
+                other = error if isinstance(error, OtherRunError) else other
+                problems.append(f"{error}; group {number} is not complete without it")
                 break
             number += 1
         step = 0
@@ -88,21 +98,29 @@ class Saver:
                 tree, found = load(path)
                 notes = self._checked(path, found, number)
             except CheckpointError as error:
-                _warn(str(error))
-                damaged = True
+                other = error if isinstance(error, OtherRunError) else other
+                problems.append(str(error))
                 continue
             self._found, step = (path, tree, notes), found["trainer"]["step"]
             break
-        if damaged or (self._directory.size and notes is None):
-            _warn(f"going on from step {step} of group {number} of {groups}")
+        if other is not None and notes is None:
+            raise StoreError(
+                f"{other}: put back what was there, or train in another folder with --out"
+            ) from other
+        if problems or (self._directory.size and notes is None):
+            problems.append(f"going on from step {step} of group {number} of {groups}")
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        if number <= groups:
+            self._directory.reopen()
         trained = (self._directory.path / "parameters").glob("group-*")
         for path in (
             *(path for path in trained if _numbers(path) >= (number,)),
             *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
         ):
-            shutil.rmtree(path)
-        if number <= groups:
-            self._directory.remove_summary()
+            self._directory.set_aside(path)
+        if problems:
+            self._directory.keep_metrics()
         self._go_back(notes)
         if is_first():
             wait()
@@ -110,7 +128,9 @@ class Saver:
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
         """The notes, where they are of this run and of this group."""
-        if (notes.get("run"), notes.get("group")) != (self._directory.identity, number):
+        if notes.get("run") not in store.identities(self._directory.config):
+            raise OtherRunError(f"{path}: is not of this run, or has another name")
+        if notes["group"] != number:
             raise CheckpointError(f"{path}: is not of this run, or has another name")
         if not self._directory.reaches(notes["metrics"]):
             raise CheckpointError(f"{path}: goes with other lines than those in metrics.jsonl")
@@ -211,7 +231,7 @@ class Saver:
 
     def _notes(self, number: int) -> dict[str, Any]:
         return {
-            "run": self._directory.identity,
+            "run": store.identity(self._directory.config),
             "group": number,
             "metrics": self._directory.mark(),
             "results": [[r.diverged, r.stopped, r.parameters] for r in self._results],
@@ -243,7 +263,3 @@ def _row(tree: Any, row: int) -> Any:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[row], tree)
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)

@@ -117,7 +117,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
     values = _values(kind, given, prog, description)
     directory = resume.run_directory(values["resume"], values["out"])
     if directory is not None:
-        before = resume.stored(directory, prog.removeprefix("python -m "))["flags"]
+        before = resume.stored(directory, prog.removeprefix("python -m ")).given
         if values["resume"] is not None:
             values = _values(kind, [*resume.words(before), *given], prog, description)
         resume.check_same(directory, before, _as_json(values))

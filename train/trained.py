@@ -1,7 +1,6 @@
 """A trained network, put together again from its run directory."""
 
 import functools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from train.examples import Data, Sets
 from train.hyper import Hyper, hyperparameters
 from train.plan import held_out
 from train.program import Program, State, make_program
+from train.results import Results
 from train.store import StoreError
 
 
@@ -53,11 +53,11 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(ops.softmax_cross_entropy)(logits, labels))
 
 
-def load(path: Path, index: int, network: Any, run: Run, dataset: Dataset) -> Trained:
+def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) -> Trained:
     """Put the network of a run together.
 
     Args:
-        path: the run directory.
+        stored: the run directory.
         index: which run.
         network: that of its command.
         run: its flags.
@@ -75,7 +75,7 @@ def load(path: Path, index: int, network: Any, run: Run, dataset: Dataset) -> Tr
     )
     hyper = hyperparameters(flags(run))
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
-    params, statistics = _parameters(path, index, shapes)
+    params, statistics = _parameters(stored, index, shapes)
     state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)
     sets = examples.on_device(dataset, run.data.preprocessing, held_out(run, dataset))
     return Trained(program, hyper, state, sets)
@@ -85,10 +85,14 @@ def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
     return network(run, hyper, classes)
 
 
-def _parameters(path: Path, index: int, shapes: State) -> tuple[Any, Any]:
+def _parameters(stored: Results, index: int, shapes: State) -> tuple[Any, Any]:
     """The parameters and statistics of a run, out of those of its group."""
+    path = stored.path
     for folder in sorted((path / "parameters").glob("group-*")):
-        runs = checkpoint.load_notes(folder)["runs"]
+        notes = checkpoint.load_notes(folder)
+        if notes.get("run") not in stored.config.identities:
+            raise StoreError(f"{folder} is of another run: put it back from a copy")
+        runs = notes["runs"]
         if index in runs:
             like = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct((len(runs), *leaf.shape), leaf.dtype),  # noqa: B023

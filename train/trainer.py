@@ -173,6 +173,9 @@ class Trainer:
             if training.gradient_norms:
                 last = (self.state, self._hypers, indices[:, -1], self._sets.train)
                 norms = on_host(self._gradient_norms(*last))[: self.runs].astype(np.float64)
+                for run, largest in enumerate(norms.max(1)):
+                    if not math.isfinite(largest):
+                        self._diverge(run, self.step, f"largest gradient norm is {largest} after")
                 metrics["gradient_norm_mean"] = norms.mean(1).tolist()
                 metrics["gradient_norm_max"] = norms.max(1).tolist()
             yield self._records(metrics, started, training.test_curve or self.step in ends)

@@ -234,6 +234,6 @@ def test_a_disk_that_is_full_is_status_1(here, capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compare.store, "write_json", full)
+    monkeypatch.setattr(compare.files, "write_json", full)
     assert main([a]) == 1
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"

@@ -76,7 +76,7 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
 
     network, run = results.run(stored, index)
     dataset = data.load("digits")
-    logits = trained.load(stored.path, index, network, run, dataset)
+    logits = trained.load(stored, index, network, run, dataset)
     logits = logits.logits(logits.sets.test)
     labels, predicted = dataset.test_labels, logits.argmax(-1)
     for number, name in enumerate(dataset.classes):
@@ -170,7 +170,7 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = results.read(folder / "one")
     network, run = results.run(stored, 0)
-    network = trained.load(stored.path, 0, network, run, plan.load(run))
+    network = trained.load(stored, 0, network, run, plan.load(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     shares = [list(p["probabilities"].values()) for p in found["predictions"]]
@@ -277,16 +277,27 @@ def test_what_cannot_be_is_refused_in_one_line(
 
 
 def damaged(path, file, change):
+    """Change a file; without the checksums nothing tells that somebody did."""
+    (path / "manifest.sha256").unlink(missing_ok=True)
     value = read(path / file)
     change(value)
     (path / file).write_text(json.dumps(value))
 
 
+def unfinished(path):
+    """What a run has that was killed before its end."""
+    (path / "summary.json").unlink()
+    (path / "manifest.sha256").unlink()
+
+
 def test_a_run_that_does_not_go_with_what_is_here_is_refused(folder, tmp_path, standard, capsys):
     changes = {
-        "unfinished": lambda path: (path / "summary.json").unlink(),
+        "unfinished": unfinished,
         "other data": lambda path: damaged(
             path, "config.json", lambda c: c.update(fingerprint="0")
+        ),
+        "other command": lambda path: damaged(
+            path, "config.json", lambda c: c.update(command="sys")
         ),
         "unknown": lambda path: damaged(
             path, "config.json", lambda c: c.update(command="train.no")
@@ -297,7 +308,8 @@ def test_a_run_that_does_not_go_with_what_is_here_is_refused(folder, tmp_path, s
     messages = {
         "unfinished": "unfinished is not finished: it holds no summary.json",
         "other data": "other data was trained on another digits, with fingerprint 0, not",
-        "unknown": "unknown: there is no command train.no here",
+        "other command": "other command: there is no command 'sys' here",
+        "unknown": "unknown: there is no command 'train.no' here",
         "unsaved": "unsaved holds no parameters of run 0",
         "flipped": "'notes.json' does not have the checksum",
     }

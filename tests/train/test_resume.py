@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import checkpoint, data, figures, report, resume, saver, trainer
+from train import checkpoint, convnet, data, figures, report, resume, saver, trainer
 from train.config import MlpRun
 from train.mlp import main
 from train.store import RunDirectory
@@ -302,10 +302,13 @@ def test_what_is_no_run_directory_is_refused(tmp_path, capsys, content, message)
 
 
 def test_a_run_of_another_command_is_refused(stopped, capsys):
+    assert convnet.main(["--resume", str(stopped)]) == 2
+    one_line(capsys, f"--resume {stopped}: is a run of python -m train.mlp")
+    (stopped / "manifest.sha256").unlink()
     path = stopped / "config.json"
     path.write_text(path.read_text().replace("train.mlp", "train.other"))
     assert main(["--resume", str(stopped)]) == 2
-    one_line(capsys, f"--resume {stopped}: is a run of python -m train.other")
+    one_line(capsys, f"{stopped}: there is no command 'train.other' here")
 
 
 def test_a_second_process_is_refused(stopped, capsys):

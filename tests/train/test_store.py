@@ -71,9 +71,10 @@ def test_metrics_are_there_as_soon_as_they_are_made(tmp_path):
 
 def test_a_summary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with RunDirectory.create(tmp_path / "run", "digits-mlp") as directory:
-        directory.write_summary({"rows": [1]})
+        directory.write_config({"command": "train.mlp"})
+        directory.finish({"rows": [1]})
         with pytest.raises(TypeError):
-            directory.write_summary({"rows": [1, 2], "unknown": object()})
+            directory.finish({"rows": [1, 2], "unknown": object()})
         path = tmp_path / "run" / "summary.json"
         assert json.loads(path.read_text()) == {"rows": [1]}
 
@@ -83,7 +84,7 @@ def test_a_summary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
         monkeypatch.setattr(os, "replace", unplugged)
         with pytest.raises(OSError, match="unplugged"):
-            directory.write_summary({"rows": [3]})
+            directory.finish({"rows": [3]})
         assert json.loads(path.read_text()) == {"rows": [1]}
 
 
