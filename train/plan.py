@@ -59,10 +59,16 @@ def number_of_steps(run: Run, dataset: data.Dataset) -> int:
     training, per_epoch = run.training, steps_per_epoch(run, dataset)
     if training.epochs is None:
         assert training.steps is not None  # One of the two is given in a complete run.
-        return training.steps
-    steps = training.epochs * per_epoch
+        steps = training.steps
+    else:
+        steps = training.epochs * per_epoch
     if steps >= 2**31:
         raise ConfigError(f"--epochs {training.epochs}: must make fewer than 2^31 steps")
+    if training.warmup_steps >= steps:
+        raise ConfigError(
+            f"--warmup-steps {training.warmup_steps}: must be below {steps}, the number of steps "
+            f"of the run"
+        )
     return steps
 
 

@@ -212,6 +212,16 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     assert len(seen["test"].labels) == 360
 
 
+@pytest.mark.parametrize(("length", "steps"), [(["--steps", "100"], 100), (["--epochs", "14"], 84)])
+def test_a_warm_up_ends_before_the_run(here, capsys, length, steps):
+    """Of 1293 examples an epoch takes six batches of 200."""
+    assert main([*length, "--warmup-steps", str(steps), "--out", "run"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --warmup-steps {steps}: must be below {steps}, the number of steps of the run\n"
+    )
+    assert not os.listdir(here)
+
+
 def test_epochs_are_passes_through_the_data(here, capsys):
     assert (
         main(
