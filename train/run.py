@@ -8,6 +8,7 @@ are.
 import contextlib
 import functools
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -77,7 +78,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     dataset = plan.load(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
-    parts = groups(runs, [plan.number_of_steps(run, dataset) for run in runs])
+    steps = [plan.number_of_steps(run, dataset) for run in runs]
+    parts = groups(runs, steps)
     if sweep.machines.distributed:
         processes.join(sweep.machines)
 
@@ -98,6 +100,10 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         }
     )
     _check_memory(parts, sweep, network, dataset)
+    if first_process:
+        for warning in dict.fromkeys(map(plan.idle_patience, runs, steps)):
+            if warning is not None:
+                print(f"warning: {warning}", file=sys.stderr)
     sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     results = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
