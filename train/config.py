@@ -134,11 +134,13 @@ class Training:
         learning_rate: Learning rate, positive: its highest value over the run.
         schedule: What the learning rate is multiplied by: constant, 1; exponential, --decay to the
             number of epochs done; step, --decay to the number of times that --decay-epochs epochs
-            are done; cosine, from 1 to 0 at the last step; one-cycle, from 0.04 to 1 in the first
-            0.3 of the steps, and to 0.000004 at the last.
+            are done; cosine, from 1 towards 0, the last of N steps has about 2.5/N^2; one-cycle,
+            from 0.04 to 1 in the first 0.3 of the steps, then towards 0.000004, the last of N
+            steps has about 0.000004 + 5/N^2. All but one-cycle begin after --warmup-steps.
         decay: Factor of --schedule exponential or step, above 0 and at most 1.
         decay_epochs: Epochs from one decay of --schedule step to the next.
-        warmup_steps: Steps in which the learning rate grows evenly to its value.
+        warmup_steps: Steps in which the learning rate grows evenly to its value, fewer than there
+            are; --schedule one-cycle rises in these steps instead of the first 0.3.
         momentum: Decay of the velocity of --optimizer momentum, nesterov or lars, in [0, 1).
         weight_decay: Decoupled weight decay, of all parameters, not negative; a step takes learning
             rate times this off each.

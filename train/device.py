@@ -4,13 +4,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import psutil
 
 from train.allowed import ConfigError
 from train.collective import gathered
+
+if TYPE_CHECKING:
+    from train.spread import Spread
 
 _SMALLER = "a smaller network or --batch-size, or fewer runs in a sweep"
 
@@ -40,12 +43,65 @@ def free_memory() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats is not None:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    free = [psutil.virtual_memory().available]
-    # A container may be allowed less than the machine has.
-    with contextlib.suppress(OSError, ValueError):  # ValueError for "max".
-        limit, used = (Path("/sys/fs/cgroup", f"memory.{part}") for part in ("max", "current"))
-        free.append(int(limit.read_text()) - int(used.read_text()))
-    return max(0, min(free))
+    return max(0, min([psutil.virtual_memory().available, *_left_by_containers()]))
+
+
+# Of each version of control groups: where the memory's are mounted, the files of the limit and of
+# what is used, and the entry of memory.stat that counts cached files, which give way.
+_CGROUPS = {
+    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("", "memory.max", "memory.current", "inactive_file"),
+}
+
+_MOUNTED, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def _left_by_containers(root: Path = _MOUNTED, own: Path = _OWN) -> Iterator[int]:
+    """Yield how many bytes each control group that this process is in can still take."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return  # Not Linux.
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount, limit, used, cached = _CGROUPS[1 if controllers else 2]
+        # Within a container the path may be that outside of it, and the mount its own group's.
+        for part in (Path(path), *Path(path).parents):
+            folder = root / mount / part.relative_to("/")
+            with contextlib.suppress(OSError, ValueError):  # ValueError for "max".
+                rows = (folder / "memory.stat").read_text().splitlines()
+                given_up = int(dict(row.split() for row in rows).get(cached, 0))
+                taken = int((folder / used).read_text()) - given_up
+                yield int((folder / limit).read_text()) - taken
+
+
+def check_memory(state: Any, params: Any, other_bytes: int, spread: "Spread") -> None:
+    """Raise a `MemoryError` where runs cannot fit into memory, whatever their programs need.
+
+    That takes no compilation, which can last minutes for a network that no machine holds.
+
+    Args:
+        state: the shapes and dtypes of what a run keeps from step to step.
+        params: of its parameters; a run that is computed has as large a gradient.
+        other_bytes: what a run needs beside these.
+        spread: where the runs lie.
+    """
+    run, free = nbytes(state) + other_bytes, min(gathered(free_memory()))
+    needed = spread.rows_together * run + nbytes(params)
+    if needed <= free:
+        return
+    each = f" ({run / 1e9:.3g} GB for each run)" if spread.rows_together > 1 else ""
+    raise MemoryError(
+        f"out of memory: {needed / 1e9:.3g} GB are needed{each}, and {free / 1e9:.3g} GB are "
+        f"free; take {_SMALLER}"
+    )
+
+
+def nbytes(tree: Any) -> int:
+    """Return the bytes of the arrays of a tree, which may be their shapes and dtypes alone."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 class Fitting:

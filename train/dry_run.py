@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from train.config import flags, replaced
-from train.device import free_memory
+from train.device import free_memory, nbytes
 from train.sweep import NUMBERS, Group, choose_lockstep, varying
 from train.trainer import LONGEST_SEGMENT, Trainer
 
@@ -99,7 +99,7 @@ def expected(
         + len(group.ends) * measured.end
     )
     lengths = len({min(length, last) for length in (every, last % every or every)})
-    state_bytes = _bytes(trainer.state) // len(jax.tree.leaves(trainer.state)[0])
+    state_bytes = nbytes(trainer.state) // len(jax.tree.leaves(trainer.state)[0])
     indices_bytes = 4 * min(every, last, LONGEST_SEGMENT) * group.shape.training.batch_size
     found = Expected(
         runs,
@@ -153,10 +153,6 @@ def _measured(trainer: Trainer, length: int) -> _Measured:
         compilation=max(0.0, around[1] - middle),
         others=max(0.0, around[0] - middle),
     )
-
-
-def _bytes(tree: object) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def table(groups: Sequence[Group], found: Sequence[Expected], devices: int) -> Table:

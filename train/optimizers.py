@@ -44,10 +44,13 @@ class Schedule(NamedTuple):
     Attributes:
         kind: "constant"; "exponential" and "step", a number (`Hyper.decay`) to the power of how
             many times `period` steps are done; "cosine", from 1 to 0; "one-cycle", up to 1 and down
-            again (Smith and Topin, 2018, with cosines as in PyTorch).
+            again (Smith and Topin, 2018, with cosines as in PyTorch). What follows the last step
+            would have the lowest factor, as in optax.
         period: steps, of "exponential" and "step".
-        steps: how many steps there are, of "cosine" and "one-cycle".
-        warmup: steps in which a factor grows evenly to 1; the first step has 1 / warmup.
+        steps: how many steps there are, of "cosine" and "one-cycle"; more than `warmup`.
+        warmup: steps in which the factor grows evenly to 1, from 1 / warmup of the first step; the
+            decay runs over the steps after them. "one-cycle" has a rise of its own, which takes so
+            many steps instead of 0.3 of them.
     """
 
     kind: str = "constant"
@@ -57,15 +60,18 @@ class Schedule(NamedTuple):
 
     def factor(self, step: jax.Array, decay: jax.Array | None) -> Any:
         """The factor of a step, int32 [], the first being 0."""
+        if self.kind == "one-cycle":
+            # Half a step more, because optax rounds the end of the rise down.
+            rise = (self.warmup + 0.5) / self.steps if self.warmup else 0.3
+            return optax.cosine_onecycle_schedule(self.steps, 1.0, rise)(step)
         factor: Any = 1.0
+        after = jnp.maximum(0, step - self.warmup)
         if self.kind in ("exponential", "step"):
             # Not by optax, whose schedules do not take a traced decay.
             assert decay is not None  # It is given with these.
-            factor = decay ** (step // self.period).astype(jnp.float32)
+            factor = decay ** (after // self.period).astype(jnp.float32)
         elif self.kind == "cosine":
-            factor = optax.cosine_decay_schedule(1.0, self.steps)(step)
-        elif self.kind == "one-cycle":
-            factor = optax.cosine_onecycle_schedule(self.steps, 1.0)(step)
+            factor = optax.cosine_decay_schedule(1.0, self.steps - self.warmup)(after)
         if self.warmup:
             factor = factor * jnp.minimum(1.0, (step + 1) / self.warmup)
         return factor

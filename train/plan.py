@@ -1,5 +1,6 @@
 """What the flags of a run come to on its data: which examples, how many steps."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ def steps_per_epoch(run: Run, dataset: data.Dataset) -> int:
             f"--folds {run.data.folds}: must be at most {examples}, the number of training "
             f"examples of {dataset.name}"
         )
+    if not held and run.data.validation:
+        raise ConfigError(
+            f"--validation {run.data.validation:g}: holds out none of the {examples} training "
+            f"examples of {dataset.name}; must be 0 for none, or at least {1 / examples:.2g}, a "
+            f"number from 1 on among them"
+        )
     if held >= examples:
         raise ConfigError(
             f"--validation {run.data.validation:g}: must be below {examples}, the number of "
@@ -59,11 +66,30 @@ def number_of_steps(run: Run, dataset: data.Dataset) -> int:
     training, per_epoch = run.training, steps_per_epoch(run, dataset)
     if training.epochs is None:
         assert training.steps is not None  # One of the two is given in a complete run.
-        return training.steps
-    steps = training.epochs * per_epoch
+        steps = training.steps
+    else:
+        steps = training.epochs * per_epoch
     if steps >= 2**31:
         raise ConfigError(f"--epochs {training.epochs}: must make fewer than 2^31 steps")
+    if training.warmup_steps >= steps:
+        raise ConfigError(
+            f"--warmup-steps {training.warmup_steps}: must be below {steps}, the number of steps "
+            f"of the run"
+        )
     return steps
+
+
+def idle_patience(run: Run, steps: int) -> str | None:
+    """Return a warning where --patience is so large that it cannot stop a run of so many steps."""
+    patience, every = run.training.patience, run.training.eval_every
+    evaluations = math.ceil(steps / every)  # After the first, before any step.
+    if patience is None or patience < evaluations:
+        return None
+    remedy = f"below {evaluations} it can" if evaluations > 1 else "a smaller --eval-every helps"
+    return (
+        f"--patience {patience}: cannot stop a run of {steps} steps with --eval-every {every}; "
+        f"{remedy}"
+    )
 
 
 def check_batches(runs: Sequence[Run], devices: int) -> None:

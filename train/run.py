@@ -8,6 +8,7 @@ are.
 import contextlib
 import functools
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from jaxnets.layers import Layer
     from train.examples import Sets
     from train.hyper import Hyper
+    from train.program import Program
     from train.trainer import Trainer
 
 # The network of a command: `network(run, hyper, classes)`.
@@ -87,7 +89,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     dataset = plan.load(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
-    parts = groups(runs, [plan.number_of_steps(run, dataset) for run in runs])
+    steps = [plan.number_of_steps(run, dataset) for run in runs]
+    parts = groups(runs, steps)
     if sweep.machines.distributed:
         processes.join(sweep.machines)
 
@@ -107,6 +110,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
             "fingerprint of the data": dataset.fingerprint,
         }
     )
+    _check_memory(parts, sweep, network, dataset)
+    if first_process:
+        for warning in dict.fromkeys(map(plan.idle_patience, runs, steps)):
+            if warning is not None:
+                print(f"warning: {warning}", file=sys.stderr)
     sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     known = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
@@ -184,17 +192,12 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
         )
 
 
-def _trainer(
-    group: Group, sweep: Sweep[R], network: Network[R], dataset: data.Dataset, sets: "Sets"
-) -> "Trainer":
-    """What trains the runs of a group."""
-    from train.hyper import hyperparameters
+def _program(shape: R, network: Network[R], dataset: data.Dataset) -> "Program":
+    """What all runs of a shape share."""
     from train.program import make_program
-    from train.trainer import Trainer
 
-    shape, trained = cast(R, group.shape), list(group.readers)
     training, classes = shape.training, len(dataset.classes)
-    program = make_program(
+    return make_program(
         lambda hyper: network(shape, hyper, classes),
         dataset.train_images.shape[1:],
         training.optimizer,
@@ -203,9 +206,46 @@ def _trainer(
         precision=training.precision,
         gradient=training.gradient,
     )
+
+
+def _trainer(
+    group: Group, sweep: Sweep[R], network: Network[R], dataset: data.Dataset, sets: "Sets"
+) -> "Trainer":
+    """What trains the runs of a group."""
+    from train.hyper import hyperparameters
+    from train.trainer import Trainer
+
+    shape, trained = cast(R, group.shape), list(group.readers)
+    program = _program(shape, network, dataset)
     hypers = [hyperparameters(flags(run)) for run in trained]
     seeds = [run.training.seed for run in trained]
-    return Trainer(program, hypers, seeds, training, sets, sweep.lockstep, sweep.shard)
+    return Trainer(program, hypers, seeds, shape.training, sets, sweep.lockstep, sweep.shard)
+
+
+def _check_memory(
+    parts: Sequence[Group], sweep: Sweep[R], network: Network[R], dataset: data.Dataset
+) -> None:
+    """Raise a `MemoryError` where a group cannot fit into memory, before anything is compiled."""
+    import jax
+
+    from train.device import check_memory
+    from train.hyper import hyperparameters
+    from train.spread import Spread
+    from train.trainer import LONGEST_SEGMENT
+
+    states: dict[Any, Any] = {}
+    for group in parts:
+        shape, hyper = cast(R, group.shape), hyperparameters(flags(group.shape))
+        training = shape.training
+        of = shape.network, training.optimizer
+        if of not in states:
+            program = _program(shape, network, dataset)
+            states[of] = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
+        steps = min(training.eval_every, group.ends[-1], LONGEST_SEGMENT)
+        # --dry-run says what more would take.
+        runs = 1 if sweep.dry_run else len(group.readers)
+        spread = Spread(sweep.shard, runs, sweep.lockstep)
+        check_memory(states[of], states[of].params, 4 * steps * training.batch_size, spread)
 
 
 def _show_expected(

@@ -121,6 +121,15 @@ class Spread:
         parts = self.own.addressable_devices_indices_map((len(self.rows),)).values()
         return {run for part in parts if part for run in self.rows[part[0]]}
 
+    @property
+    def rows_together(self) -> int:
+        """How many rows lie in one memory: that of a device, or of all devices of a CPU here."""
+        if self.own is None:
+            return len(self.rows)
+        parts = self.own.addressable_devices_indices_map((len(self.rows),)).values()
+        counts = [len(self.rows[part[0]]) for part in parts if part]
+        return sum(counts) if jax.default_backend() == "cpu" else max(counts)
+
     def assembled(self, taken: Mapping[int, np.ndarray]) -> jax.Array:
         """Return the examples of the next steps on the devices.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from train import device
+from train import convnet, device, mlp, run
 from train.device import Fitting, explained, free_memory
 from train.mlp import main
 
@@ -44,6 +44,87 @@ def test_a_network_that_no_machine_holds_is_refused_before_it_is_tried(here, cap
     assert "are free; take a smaller network or --batch-size, or fewer runs in a sweep" in error
     assert error.count("\n") == 1
     assert not list(here.iterdir())
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """How many programs were compiled for runs."""
+    found = []
+    compile_it = Fitting.compile
+    monkeypatch.setattr(
+        Fitting, "compile", lambda *arguments: found.append(1) or compile_it(*arguments)
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "gigabytes"),
+    [
+        # Parameters, gradient, and two moments of Adam; 99 weights of 1e6 x 1e6.
+        (mlp.main, "--hidden 100x1000000", 4 * 4 * 99e12 / 1e9),
+        (mlp.main, "--hidden 1000000 --optimizer sgd --dry-run", 2 * 4 * 76e6 / 1e9),
+        (convnet.main, "--architecture convnet --optimizer momentum", 3 * 4 * 9.2e6 / 1e9),
+        # The second of two groups; and the sum over its runs, of a gradient at a time.
+        (mlp.main, "--hidden 4 3000-3000 --optimizer sgd", 2 * 4 * 9.2e6 / 1e9),
+        (
+            mlp.main,
+            "--hidden 300-300 --optimizer sgd --steps 1 --seeds 200",
+            201 * 4 * 0.1134e6 / 1e9,
+        ),
+        (mlp.main, "--hidden 4 --batch-size 1200 --eval-every 500 --seeds 20", 20 * 2.4e6 / 1e9),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_anything_is_compiled(
+    here, capsys, monkeypatch, compiled, command, arguments, gigabytes
+):
+    monkeypatch.setattr(device, "free_memory", lambda: 30_000_000)
+    assert command([*arguments.split(), *("--out", "run")]) == 1
+    output, error = capsys.readouterr()
+    assert float(error.split()[4]) == pytest.approx(gigabytes, rel=0.03)
+    assert " and 0.03 GB are free; " in error
+    assert error.count("\n") == 1
+    assert not compiled
+    assert output == ""
+    assert not list(here.iterdir())
+
+
+def test_what_each_run_of_a_sweep_takes_is_said(here, capsys, monkeypatch):
+    """One fits; on a CPU the runs of all devices are in one memory."""
+    monkeypatch.setattr(device, "free_memory", lambda: 30_000_000)
+    arguments = ["--hidden", "300-300", "--optimizer", "sgd", "--steps", "1", "--out", "run"]
+    assert main([*arguments, "--seeds", "200"]) == 1
+    error = capsys.readouterr().err
+    parameters = 65 * 300 + 301 * 300 + 301 * 10
+    each = float(error.split("(")[1].split(" GB for each run)")[0])
+    assert each == pytest.approx((parameters * 4 + 200 * 4) / 1e9, rel=0.01)
+    monkeypatch.setattr(run, "_trainer", lambda *arguments: pytest.skip("it fits"))
+    with pytest.raises(pytest.skip.Exception):
+        main([*arguments, "--seeds", "60"])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_a_container_leaves(tmp_path, version, outside):
+    """Of all groups around the process; read from outside of the container, or from inside."""
+    mounted, own = tmp_path / "cgroup", tmp_path / "own"
+    names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]
+    if version == 2:
+        names = ["memory.max", "memory.current", "inactive_file"]
+    limit, used, cached = names
+    root = mounted / "memory" if version == 1 else mounted
+    groups = {"": (9000, 500, 100), "one": (5000, 400, 50), "one/two": ("max", 300, 20)}
+    for name, (largest, taken, files) in groups.items() if outside else list(groups.items())[:1]:
+        (root / name).mkdir(parents=True)
+        (root / name / limit).write_text(f"{largest}\n")
+        (root / name / used).write_text(f"{taken}\n")
+        (root / name / "memory.stat").write_text(f"cache 7\n{cached} {files}\n")
+    own.write_text("3:cpuset:/one\n4:memory:/one/two\n" if version == 1 else "0::/one/two\n")
+    expected = [5000 - 350, 9000 - 400] if outside else [9000 - 400]
+    assert list(device._left_by_containers(mounted, own)) == expected
+
+
+def test_no_container(tmp_path):
+    assert not list(device._left_by_containers(tmp_path, tmp_path / "absent"))
 
 
 SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]

@@ -212,6 +212,52 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     assert len(seen["test"].labels) == 360
 
 
+@pytest.mark.parametrize(("length", "steps"), [(["--steps", "100"], 100), (["--epochs", "14"], 84)])
+def test_a_warm_up_ends_before_the_run(here, capsys, length, steps):
+    """Of 1293 examples an epoch takes six batches of 200."""
+    assert main([*length, "--warmup-steps", str(steps), "--out", "run"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --warmup-steps {steps}: must be below {steps}, the number of steps of the run\n"
+    )
+    assert not os.listdir(here)
+
+
+@pytest.mark.parametrize("words", [["--patience", "1"], [], ["--train-examples", "400"]])
+def test_a_validation_set_without_an_image_is_refused(here, capsys, words):
+    assert main([*words, "--validation", "0.0003", "--out", "run"]) == 2
+    examples = 400 if "400" in words else 1437
+    least = {400: "0.0025", 1437: "0.0007"}[examples]
+    assert capsys.readouterr().err == (
+        f"error: --validation 0.0003: holds out none of the {examples} training examples of "
+        f"digits; must be 0 for none, or at least {least}, a number from 1 on among them\n"
+    )
+    assert not os.listdir(here)
+
+
+@pytest.mark.parametrize(
+    ("patience", "every", "said"),
+    [
+        ("2", "2", ""),
+        ("3", "2", "below 3 it can\n"),
+        ("1", "5", "a smaller --eval-every helps\n"),
+    ],
+)
+def test_a_patience_that_cannot_stop_a_run_is_said(here, capsys, patience, every, said):
+    """Of five steps; nothing is learned, so that it stops where it can."""
+    arguments = ["--steps", "5", "--patience", patience, "--eval-every", every]
+    arguments += ["--hidden", "4", "--learning-rate", "1e-30", "--out", "run"]
+    assert main(arguments) == 0
+    error = capsys.readouterr().err
+    (row,) = json.loads((here / "run" / "summary.json").read_text())["rows"]
+    start = f"warning: --patience {patience}: cannot stop a run of 5 steps with "
+    if said:
+        assert error.startswith(f"{start}--eval-every {every}; {said}")
+        assert row["stopped"] == [None]
+    else:
+        assert "warning" not in error
+        assert row["stopped"] == [int(patience) * int(every)]
+
+
 def test_epochs_are_passes_through_the_data(here, capsys):
     assert (
         main(

@@ -1,9 +1,12 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from train.config import Training
 from train.hyper import Hyper, hyperparameters, stack
 from train.optimizers import OPTIMIZERS, Schedule, optimizer
 
@@ -79,7 +82,11 @@ def test_a_rule_takes_its_numbers_as_data(name):
 
 def factors(schedule, steps, decay=None):
     decay = None if decay is None else jnp.float32(decay)
-    return np.array([schedule.factor(jnp.int32(step), decay) for step in range(steps)])
+
+    def factor(step):
+        return jnp.float32(schedule.factor(step, decay))
+
+    return np.asarray(jax.vmap(factor)(jnp.arange(steps, dtype=jnp.int32)))
 
 
 def test_schedules():
@@ -94,8 +101,77 @@ def test_schedules():
     np.testing.assert_allclose(cycle[[0, 30, 100]], [1 / 25, 1, 1 / 25e4], rtol=1e-3)
     assert (np.diff(cycle[:31]) > 0).all()
     assert (np.diff(cycle[30:]) < 0).all()
-    warm = factors(Schedule("exponential", period=3, warmup=4), 7, 0.5)
-    np.testing.assert_allclose(warm, [0.25, 0.5, 0.75, 0.5, 0.5, 0.5, 0.25])
+
+
+def expected_factors(schedule, steps):
+    return jax.vmap(lambda step: jnp.float32(schedule(step)))(jnp.arange(steps))
+
+
+@pytest.mark.parametrize("warmup", [1, 2, 7, 29])
+@pytest.mark.parametrize("kind", ["constant", "exponential", "step", "cosine"])
+def test_the_decay_follows_the_warm_up(kind, warmup):
+    """As optax joins the two; the first step has a rate above 0."""
+    steps, period, decay = 31, 3, 0.5
+    decays = {
+        "constant": optax.constant_schedule(1.0),
+        "exponential": optax.exponential_decay(1.0, period, decay, staircase=True),
+        "step": optax.exponential_decay(1.0, period, decay, staircase=True),
+        "cosine": optax.cosine_decay_schedule(1.0, steps - warmup),
+    }
+    rise = optax.linear_schedule(1 / warmup, 1.0, warmup - 1) if warmup > 1 else lambda step: 1.0
+    expected = optax.join_schedules([rise, decays[kind]], [warmup])
+    found = factors(Schedule(kind, period, steps, warmup), steps, decay)
+    np.testing.assert_allclose(found, expected_factors(expected, steps), rtol=1e-5)
+    assert found[warmup] == found.max() == 1
+
+
+def test_cosine_after_a_warm_up_is_that_of_optax():
+    steps, warmup = 50, 20
+    found = factors(Schedule("cosine", steps=steps, warmup=warmup), steps)
+    expected = expected_factors(optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps), steps)
+    assert found[warmup] == 1
+    np.testing.assert_allclose(found[warmup:], expected[warmup:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 100])
+def test_one_cycle_is_that_of_optax(steps):
+    expected = optax.cosine_onecycle_schedule(steps, 1.0)
+    found = factors(Schedule("one-cycle", steps=steps), steps)
+    np.testing.assert_allclose(found, expected_factors(expected, steps), rtol=1e-5)
+
+
+def test_one_cycle_rises_in_its_warm_up():
+    """At every length that could be rounded to another."""
+    for steps in (2, 7, 30):
+        for warmup in range(1, steps):
+            found = factors(Schedule("one-cycle", steps=steps, warmup=warmup), steps)
+            assert found[0] == pytest.approx(1 / 25)
+            assert found.argmax() == warmup
+            assert found[warmup] == 1
+    falling = [0.5 * (1 + np.cos(np.pi * step / 60)) for step in range(60)]
+    found = factors(Schedule("one-cycle", steps=100, warmup=40), 100)[40:]
+    np.testing.assert_allclose(found, falling, atol=5e-6)
+
+
+@pytest.mark.parametrize("steps", [100, 1500])
+def test_the_help_says_what_the_last_step_has(steps):
+    text = " ".join((Training.__doc__ or "").split())
+    cosine = re.search(r"cosine, from 1 towards 0, the last of N steps has about ([\d.]+)/N", text)
+    cycle = re.search(
+        r"one-cycle, from ([\d.]+) to 1 in the first ([\d.]+) of the steps, then towards "
+        r"([\d.]+), the last of N steps has about ([\d.]+) \+ (\d+)/N",
+        text,
+    )
+    found = {kind: factors(Schedule(kind, steps=steps), steps) for kind in ("cosine", "one-cycle")}
+    assert found["cosine"][0] == 1
+    assert found["cosine"][-1] == pytest.approx(float(cosine[1]) / steps**2, rel=0.03)
+    first, rise, lowest, last, over = map(float, cycle.groups())
+    assert found["one-cycle"][0] == pytest.approx(first)
+    assert found["one-cycle"].argmax() == rise * steps
+    assert lowest == last
+    assert found["one-cycle"][-1] == pytest.approx(last + over / steps**2, rel=0.03)
+    after = Schedule("one-cycle", steps=steps).factor(jnp.int32(steps), None)
+    assert float(after) == pytest.approx(lowest)
 
 
 def test_the_schedule_multiplies_the_learning_rate():
