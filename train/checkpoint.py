@@ -69,17 +69,25 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
         arrays = jax.tree.map(written, tree)
         hook = sys.unraisablehook
         sys.unraisablehook = _without_late_echoes(hook)
+        logging.getLogger("asyncio").addFilter(_is_no_late_echo)
         with _quiet():
             try:
                 ocp.PyTreeCheckpointer().save(partial / "arrays", arrays)
             except Exception as error:
                 raise _as_os_error(error) from error
+        # After an error both stay, because the tasks of the other arrays fail later still.
         sys.unraisablehook = hook
+        logging.getLogger("asyncio").removeFilter(_is_no_late_echo)
         if first:
             _complete(partial, notes)
             if folder.exists():
                 folder.rename(replaced)
-            partial.rename(folder)
+            try:
+                partial.rename(folder)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(folder)
+                raise
             synchronise(folder.absolute().parent)
             shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
@@ -187,8 +195,15 @@ def _without_late_echoes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     return quieter
 
 
+def _is_no_late_echo(record: logging.LogRecord) -> bool:
+    """Return False for the errors of the other arrays, which nobody waits for any more."""
+    return "exception was never retrieved" not in record.getMessage()
+
+
 def _as_os_error(error: Exception) -> OSError:
     """What TensorStore could not write, which surfaces as one of several other exceptions."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return OSError(int(code[1]), os.strerror(int(code[1])))

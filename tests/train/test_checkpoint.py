@@ -1,5 +1,9 @@
+import asyncio
 import contextlib
+import errno
+import gc
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -10,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from train import checkpoint
@@ -267,6 +272,50 @@ assert load(folder / "one")[0]["x"].tolist() == [0, 1, 2]
         f"{tmp_path / name} cannot be written: File too large" for name in ("one", "two")
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_an_error_of_the_disk_is_one_line_and_nothing_beside_it(tmp_path, monkeypatch, caplog):
+    """Whatever the tasks of the other arrays have to say, which fail too."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # What it was, afterwards.
+    quiet = logging.getLogger("asyncio")
+    monkeypatch.setattr(quiet, "filters", list(quiet.filters))
+
+    async def write():
+        raise ValueError("Error writing: os_error_code='5'")
+
+    async def write_all():
+        tasks = [asyncio.create_task(write()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await tasks[0]
+
+    class Checkpointer:
+        def save(self, *arguments):
+            asyncio.run(write_all())
+
+    monkeypatch.setattr(orbax.checkpoint, "PyTreeCheckpointer", Checkpointer)
+    with pytest.raises(OSError, match=r"one cannot be written: Input/output error$"):
+        save(tmp_path / "one", {"x": np.arange(3)}, {})
+    gc.collect()
+    assert caplog.records == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize(("owner", "name"), [(Path, "rename"), (os, "fsync"), (os, "rename")])
+def test_whatever_the_system_refuses_the_old_one_stays(saved, monkeypatch, code, owner, name):
+    original = getattr(owner, name)
+
+    def fails(*arguments, **options):
+        if name == "fsync" or any(".partial" in str(path) for path in arguments):
+            raise OSError(code, os.strerror(code))
+        return original(*arguments, **options)
+
+    before = {path: path.read_bytes() for path in files(saved)}
+    monkeypatch.setattr(owner, name, fails)
+    with pytest.raises(OSError, match=f"cannot be written: {os.strerror(code)}$"):
+        save(saved, {"x": np.arange(3)}, {})
+    assert {path: path.read_bytes() for path in files(saved)} == before
+    assert [path.name for path in saved.parent.iterdir()] == ["one"]
 
 
 def test_notes_are_readable(saved_once):

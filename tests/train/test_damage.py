@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from train import compare, evaluate, figures, mlp, report, saver, trainer
 
@@ -32,14 +33,30 @@ COMMANDS = ("compare", "evaluate", "resume")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def surroundings():
-    """What the commands need of JAX's defaults; short segments, and no time spent on figures."""
+def surroundings(tmp_path_factory):
+    """What the commands need of JAX's defaults; short segments, and no time spent on figures.
+
+    Each program is compiled once.
+    """
+    options = {
+        "jax_enable_compilation_cache": True,
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         for name in ("curves", "bands"):
             patch.setattr(figures, name, lambda runs, path, *rest: path.write_bytes(b"a figure"))
         patch.setattr(figures, "mistakes", lambda *arguments: None)
         patch.setattr(trainer, "LONGEST_SEGMENT", 10)
         yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def make(folder):
@@ -143,13 +160,17 @@ def run(command, folder, out):
         numbers.pop("run_directory", None)
     else:
         status = mlp.main(["--resume", str(folder)])
-        numbers = [] if status else [
-            json.loads((folder / "summary.json").read_text())["rows"],
-            [
-                {name: value for name, value in json.loads(line).items() if name != "seconds"}
-                for line in (folder / "metrics.jsonl").read_text().splitlines()
-            ],
-        ]
+        numbers = (
+            []
+            if status
+            else [
+                json.loads((folder / "summary.json").read_text())["rows"],
+                [
+                    {name: value for name, value in json.loads(line).items() if name != "seconds"}
+                    for line in (folder / "metrics.jsonl").read_text().splitlines()
+                ],
+            ]
+        )
     return status, numbers
 
 
