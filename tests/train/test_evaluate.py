@@ -152,7 +152,7 @@ def test_data_are_looked_for_where_they_were_or_where_they_are_here(
     expected = {None: "here", "~/x": "x", str(tmp_path / "x"): "x", "/no/such/folder": "here"}
     for given, name in expected.items():
         flags = [{**stored.runs[0], "data_dir": given}]
-        _, run = results.run(stored._replace(runs=flags), 0)
+        _, run = results.run(stored._replace(config=stored.config._replace(runs=flags)), 0)
         assert data_folder(run.data.data_dir) == tmp_path / name
 
 
