@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxnets.autodiff import autodiff
 
@@ -23,6 +24,7 @@ class Case:
         names: how the user would write each leaf, such as "params['weight']".
         differentiated: the positions in `leaves` of those of a floating dtype.
         cotangents: random, one for each output.
+        others: more of them, independent of the first.
         directions: random, one for each differentiated leaf.
         dtype: of the first differentiated leaf, or "float64".
     """
@@ -32,6 +34,7 @@ class Case:
     names: list[str]
     differentiated: list[int]
     cotangents: list
+    others: list
     directions: list
     dtype: str
 
@@ -65,13 +68,16 @@ class Case:
         leaves = [_wide(x) if k in self.differentiated else x for k, x in enumerate(self.leaves)]
         # The outputs' dtypes are the function's own affair: it may name one.
         shapes = jax.eval_shape(self.function, *leaves)
+
+        def in_dtype_of_output(cotangents):
+            pairs = zip(cotangents, shapes, strict=True)
+            return [jnp.asarray(_wide(cotangent), shape.dtype) for cotangent, shape in pairs]
+
         return replace(
             self,
             leaves=leaves,
-            cotangents=[
-                jnp.asarray(_wide(cotangent), shape.dtype)
-                for cotangent, shape in zip(self.cotangents, shapes, strict=True)
-            ],
+            cotangents=in_dtype_of_output(self.cotangents),
+            others=in_dtype_of_output(self.others),
             directions=[_wide(direction) for direction in self.directions],
             dtype="float64",
         )
@@ -86,13 +92,17 @@ def draw_case(
 ) -> Case:
     """Return the case of `f(*args, **kwargs)` with random cotangents and directions.
 
+    The arrays are copied, so that the caller's live on if `f` donates its arguments. Nor does `f`
+    find an array that it has donated before: a function that donates, at any depth of it or of its
+    gradient, is called under `jax.jit`, where the donations inside have no effect.
+
     Raises:
         TypeError: an array is complex.
         ValueError: no argument, or no output, is a floating array.
     """
     flat, structure = jax.tree.flatten((args, kwargs))
     positions = [i for i, leaf in enumerate(flat) if isinstance(leaf, jax.Array | np.ndarray)]
-    leaves = [jnp.asarray(flat[i]) for i in positions]
+    leaves = [jnp.array(flat[i], copy=True) for i in positions]
     all_names = _argument_names(f, args, kwargs)
     names = [all_names[i] for i in positions]
     for name, leaf in zip(names, leaves, strict=True):
@@ -110,18 +120,46 @@ def draw_case(
         outputs = jax.tree.leaves(f(*args, **kwargs))
         return [out for out in outputs if jnp.issubdtype(jnp.result_type(out), jnp.floating)]
 
-    outputs = jax.eval_shape(function, *leaves)
+    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*leaves)
     if not outputs:
         raise ValueError("gradcheck needs a function with an output of a floating dtype")
-    return Case(
+    case = Case(
         function,
         leaves,
         names,
         differentiated,
         cotangents=[_normal_like(rng, out) for out in outputs],
         directions=[_normal_like(rng, leaves[k]) for k in differentiated],
+        others=[_normal_like(rng, out) for out in outputs],
         dtype=str(leaves[differentiated[0]].dtype),
     )
+    if _donates(jaxpr) or _gradient_donates(case):
+        return replace(case, function=jax.jit(function))
+    return case
+
+
+def _gradient_donates(case: Case) -> bool:
+    try:
+        jaxpr = jax.make_jaxpr(lambda *args: vjp(case.explicit, *args))(
+            case.floats, case.cotangents
+        )
+    except Exception:
+        return False  # A check will say what it raises.
+    return _donates(jaxpr)
+
+
+def _donates(node) -> bool:
+    """Whether a call in `node`, a jaxpr or a parameter of an equation, donates an argument."""
+    # This one first: from jax 0.12 on a closed jaxpr is a jaxpr, too.
+    if isinstance(node, core.Jaxpr):
+        return any(
+            any(equation.params.get("donated_invars", ()))
+            or _donates(tuple(equation.params.values()))
+            for equation in node.eqns
+        )
+    if isinstance(node, core.ClosedJaxpr):
+        return _donates(node.jaxpr)
+    return isinstance(node, tuple) and any(_donates(part) for part in node)
 
 
 def _normal_like(rng, array):
