@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from train import signals
 from train.allowed import ConfigError
 from train.config import Machines
 
@@ -177,7 +178,7 @@ def end(status: int, message: str = "") -> int:
         _Ending.status = status
         print(message, file=sys.stderr, flush=True)
     if _Ending.handler is None:
-        return status
+        return signals.leave(status)
 
     import jax
 
