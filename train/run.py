@@ -81,7 +81,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     steps = [plan.number_of_steps(run, dataset) for run in runs]
     parts = groups(runs, steps)
     if sweep.machines.distributed:
-        processes.join(sweep.machines)
+        # Machines may see the folder at different places, and are told which other flags differ.
+        folder = sweep.directory or first.output.out
+        processes.join(
+            sweep.machines, [f"train.{name}", folder.absolute().name if folder else None]
+        )
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
     from train import backend, examples, hyper
