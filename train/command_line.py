@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from train.allowed import ALLOWED, ConfigError, Refusal, option
+from train.signals import Signals, Stopped
 
 
 def answer(
@@ -33,20 +34,23 @@ def answer(
 
     Returns:
         The exit status: that of `work`; 1 where a file cannot be read or written, or memory is
-        short; 2 after wrong words, or another `Refusal`; 130 after Ctrl-C. Each but that of `work`
-        comes with one line on stderr.
+        short; 2 after wrong words, or another `Refusal`; 130 after Ctrl-C, 143 after SIGTERM. Each
+        but that of `work` comes with one line on stderr.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with _one_line_errors(words):
-            asked = tyro.cli(kind, args=words, prog=prog, description=description)
-        return work(asked) or 0
+        with Signals():
+            with _one_line_errors(words):
+                asked = tyro.cli(kind, args=words, prog=prog, description=description)
+            return work(asked) or 0
     except Refusal as error:
         message, status = f"error: {error}", 2
     except (MemoryError, OSError) as error:
         message, status = f"error: {error}", 1
     except KeyboardInterrupt:
         message, status = "interrupted", 130
+    except Stopped as stopped:
+        message, status = str(stopped), stopped.status
     print(message, file=sys.stderr)
     return status
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import psutil
 
+from train import signals
 from train.allowed import ConfigError
 from train.collective import gathered
 
@@ -125,11 +126,15 @@ class Fitting:
 
     def __call__(self, *arguments: Any) -> Any:
         """Compute the function."""
+        return self.prepare(*arguments)(*arguments)
+
+    def prepare(self, *arguments: Any) -> Any:
+        """Return the function compiled for such arguments, once."""
         leaves, structure = jax.tree.flatten(arguments)
         signature = (structure, tuple(map(jax.typeof, leaves)))
         if signature not in self._compiled:
             self._compiled[signature] = self.compile(*arguments)
-        return self._compiled[signature](*arguments)
+        return self._compiled[signature]
 
     def compile(self, *arguments: Any) -> Any:
         """Return the function compiled for such arguments.
@@ -139,17 +144,17 @@ class Fitting:
         """
         # As much as the process with the least: all have to compile the same.
         free, lockstep = min(gathered(free_memory())), self._lockstep
-        compiled = self._make(lockstep).lower(*arguments).compile()
+        compiled = _compiled(self._make(lockstep).lower(*arguments))
         needed = _needed(compiled)
         if needed <= free:
             self.bytes = max(self.bytes, needed)
             return compiled
         # What is needed grows evenly with the runs at a time, but for what XLA sees fit to copy.
-        one = _needed(self._make(1).lower(*arguments).compile()) if lockstep > 1 else needed
+        one = _needed(_compiled(self._make(1).lower(*arguments))) if lockstep > 1 else needed
         fitting = 0
         if lockstep > 1 and one <= free:
             fitting = 1 + int((lockstep - 1) * (free - one) / (needed - one))
-            while _needed(compiled := self._make(fitting).lower(*arguments).compile()) > free:
+            while _needed(compiled := _compiled(self._make(fitting).lower(*arguments))) > free:
                 fitting //= 2
         if fitting and self._choose:
             return compiled
@@ -159,6 +164,11 @@ class Fitting:
             + f", and {free / 1e9:.3g} GB are free; "
             + (f"--lockstep {fitting} fits" if fitting else f"take {_SMALLER}")
         )
+
+
+def _compiled(lowered: Any) -> Any:
+    # Several processes compile together, and stop together where the next segment ends.
+    return signals.aside(lowered.compile) if jax.process_count() == 1 else lowered.compile()
 
 
 def _needed(compiled: Any) -> int:

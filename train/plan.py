@@ -1,7 +1,7 @@
 """What the flags of a run come to on its data: which examples, how many steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from train import data
@@ -79,17 +79,25 @@ def number_of_steps(run: Run, dataset: data.Dataset) -> int:
     return steps
 
 
-def idle_patience(run: Run, steps: int) -> str | None:
-    """Return a warning where --patience is so large that it cannot stop a run of so many steps."""
-    patience, every = run.training.patience, run.training.eval_every
-    evaluations = math.ceil(steps / every)  # After the first, before any step.
-    if patience is None or patience < evaluations:
-        return None
-    remedy = f"below {evaluations} it can" if evaluations > 1 else "a smaller --eval-every helps"
-    return (
-        f"--patience {patience}: cannot stop a run of {steps} steps with --eval-every {every}; "
-        f"{remedy}"
-    )
+def idle_patience(runs: Sequence[Run], steps: Sequence[int]) -> Iterator[str]:
+    """Yield a warning for each --patience that is too large to stop any of its runs.
+
+    Args:
+        runs: the runs.
+        steps: how many steps each takes.
+    """
+    longest: dict[int, tuple[int, int]] = {}
+    for run, last in zip(runs, steps, strict=True):
+        if (patience := run.training.patience) is not None:
+            longest[patience] = max(longest.get(patience, (0, 0)), (last, run.training.eval_every))
+    for patience, (last, every) in longest.items():
+        evaluations = math.ceil(last / every)  # After the first, before any step.
+        if patience >= evaluations:
+            yield (
+                f"--patience {patience}: cannot stop a run of {last} steps with --eval-every "
+                f"{every}; "
+                + (f"below {evaluations} it can" if evaluations > 1 else "a smaller one helps")
+            )
 
 
 def check_batches(runs: Sequence[Run], devices: int) -> None:

@@ -7,16 +7,17 @@ process does not come, and in one line that one is lost. What they do together i
 
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from train import roll_call, signals
 from train.allowed import ConfigError
 from train.config import Machines
 
@@ -36,8 +37,12 @@ class _Ending:
     handler: Any = None  # Kept, or it would be freed.
 
 
-def join(machines: Machines) -> None:
+def join(machines: Machines, known: Sequence[str | None]) -> None:
     """Find the other processes; to be called before JAX is imported.
+
+    Args:
+        machines: the flags of several processes.
+        known: what the processes of the run know, and no other: a secret is made of it.
 
     Raises:
         ConfigError: one of them did not come in time, or there is no cluster that JAX knows.
@@ -61,75 +66,51 @@ def join(machines: Machines) -> None:
             "--distributed: JAX finds no cluster that it knows here; name --coordinator, "
             "--processes and --process-id"
         )
-    _call_the_roll(coordinator, count, own)
+    secret = hashlib.sha256(json.dumps([*known, count]).encode()).digest()
+    bind = _call_the_roll(coordinator, count, own, secret)
     _Ending.message = f"not all processes joined within {JOIN_SECONDS} s; see what they printed"
-    jax.distributed.initialize(
-        coordinator,
-        count,
-        own,
-        initialization_timeout=JOIN_SECONDS,
-        heartbeat_timeout_seconds=LOST_SECONDS,
-        shutdown_timeout_seconds=60,
-    )
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            own,
+            initialization_timeout=JOIN_SECONDS,
+            coordinator_bind_address=bind,
+            heartbeat_timeout_seconds=LOST_SECONDS,
+            shutdown_timeout_seconds=60,
+        )
+    except RuntimeError as error:
+        raise ConfigError(f"--coordinator {coordinator}: {' '.join(str(error).split())}") from error
     _Ending.message = _LOST
 
 
-def _call_the_roll(coordinator: str, count: int, own: int) -> None:
-    """Wait until all processes are there; JAX would say that one is missing, but not which.
-
-    Each of the others tells process 0 its number, and is told which are missing.
-    """
-    host, _, port = coordinator.rpartition(":")
-    until = time.monotonic() + JOIN_SECONDS
+def _call_the_roll(coordinator: str, count: int, own: int, secret: bytes) -> str | None:
+    """Wait until all processes are there; return where the service of JAX is to listen."""
+    until, bind, found = time.monotonic() + JOIN_SECONDS, None, ""
     if own == 0:
-        missing = _called(coordinator, int(port), count, until)
+        called = roll_call.RollCall(count, secret)
+        try:
+            host, port = roll_call.bind_address(coordinator)
+            missing = called.missing((host, port), until)
+        except OSError as error:
+            raise ConfigError(f"--coordinator {coordinator}: cannot be opened: {error}") from error
+        bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if called.strangers:
+            found = f", where others connected that do not know the run ({called.strangers})"
     else:
-        missing = _answered(host.strip("[]"), int(port), own, until)
+        name, _, number = coordinator.rpartition(":")
+        try:
+            missing, found = roll_call.answer((name.strip("[]"), int(number)), own, secret, until)
+        except OverflowError as error:
+            raise ConfigError(f"--coordinator {coordinator}: cannot be reached: {error}") from error
     if missing:
         names = ", ".join(map(str, missing))
         raise ConfigError(
             f"--distributed: process{'es' * (len(missing) > 1)} {names} of {count} (0 to "
-            f"{count - 1}) did not join within {JOIN_SECONDS} s at {coordinator}; see what it "
-            f"printed, and start all of them again"
+            f"{count - 1}) did not join within {JOIN_SECONDS} s at {coordinator}{found}; see what "
+            f"it printed, and start all of them again"
         )
-
-
-def _called(coordinator: str, port: int, count: int, until: float) -> list[int]:
-    """The processes that did not come, as process 0 finds."""
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
-    try:
-        server = socket.create_server(("", port), family=family, dualstack_ipv6=both)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"--coordinator {coordinator}: cannot be opened: {error}") from error
-    came: dict[int, socket.socket] = {}
-    with server, contextlib.ExitStack() as connections:
-        while len(came) < count - 1 and (left := until - time.monotonic()) > 0:
-            with contextlib.suppress(OSError, ValueError):  # Of others who try the port.
-                server.settimeout(left)
-                connection = connections.enter_context(server.accept()[0])
-                connection.settimeout(min(left, 5))
-                came[int(connection.recv(100))] = connection
-        missing = sorted(set(range(1, count)) - came.keys())
-        for connection in came.values():
-            with contextlib.suppress(OSError):
-                connection.sendall(json.dumps(missing).encode())
-    return missing
-
-
-def _answered(host: str, port: int, own: int, until: float) -> list[int]:
-    """The processes that did not come, as process 0 says; process 0 itself if it says nothing."""
-    while (left := until - time.monotonic()) > 0:
-        try:
-            with socket.create_connection((host, port), timeout=left) as connection:
-                connection.sendall(str(own).encode())
-                connection.settimeout(left + 5)
-                with connection.makefile() as answer:
-                    missing: list[int] = json.loads(answer.read())
-                    return missing
-        except (OSError, ValueError):
-            time.sleep(0.2)
-    return [0]
+    return bind
 
 
 def _on_abort() -> None:
@@ -177,7 +158,7 @@ def end(status: int, message: str = "") -> int:
         _Ending.status = status
         print(message, file=sys.stderr, flush=True)
     if _Ending.handler is None:
-        return status
+        return signals.leave(status)
 
     import jax
 

@@ -63,17 +63,17 @@ def command(
         be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
         after SIGTERM. Each but 0 comes with one line on stderr.
     """
-    with Signals() as signals:
-        try:
+    try:
+        with Signals() as signals:
             sweep = parse(kind, arguments, f"python -m train.{name}", description)
             _run(sweep, network, name, signals)
             return processes.end(0)
-        except Refusal as error:
-            message, status = f"error: {error}", 2
-        except (FloatingPointError, MemoryError, OSError) as error:
-            message, status = "; ".join([f"error: {error}", *notes(error)]), 1
-        except Stopped as stopped:
-            message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
+    except Refusal as error:
+        message, status = f"error: {error}", 2
+    except (FloatingPointError, MemoryError, OSError) as error:
+        message, status = "; ".join([f"error: {error}", *notes(error)]), 1
+    except Stopped as stopped:
+        message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
     return processes.end(status, message)
 
 
@@ -92,7 +92,11 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     steps = [plan.number_of_steps(run, dataset) for run in runs]
     parts = groups(runs, steps)
     if sweep.machines.distributed:
-        processes.join(sweep.machines)
+        # Machines may see the folder at different places, and are told which other flags differ.
+        folder = sweep.directory or first.output.out
+        processes.join(
+            sweep.machines, [f"train.{name}", folder.absolute().name if folder else None]
+        )
 
     from jaxnets import layers  # Slow; from here on all is in order, but perhaps for the device.
     from train import backend, examples, hyper
@@ -112,9 +116,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     )
     _check_memory(parts, sweep, network, dataset)
     if first_process:
-        for warning in dict.fromkeys(map(plan.idle_patience, runs, steps)):
-            if warning is not None:
-                print(f"warning: {warning}", file=sys.stderr)
+        for warning in plan.idle_patience(runs, steps):
+            print(f"warning: {warning}", file=sys.stderr)
     sets = functools.lru_cache(1)(functools.partial(examples.on_device, dataset))
     known = [Result(run, []) for run in runs]
     print(f"{dataset.name}: {dataset.description}\n")
@@ -157,7 +160,8 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
                 trainer = _trainer(group, sweep, network, dataset, sets(*which))
                 saver.restore(trainer)
                 with signals.held():
-                    for _ in _train(trainer, group, known, directory, progress, saver):
+                    training = _train(trainer, group, known, directory, progress, saver)
+                    for _ in _stoppable(training):
                         received = _received(signals)
                         saver.offer(number, trainer, now=received is not None)
                         if received is not None:
@@ -329,6 +333,14 @@ def _resumable(directory: store.RunDirectory, name: str, new: bool) -> Iterator[
 def _received(signals: Signals) -> int | None:
     """The signal that came, to whichever of several processes."""
     return next((number for number in collective.gathered(signals.received) if number), None)
+
+
+def _stoppable(training: Iterator[None]) -> Iterator[None]:
+    """Yield also where a signal ends a compilation: what is trained can be saved there too."""
+    try:
+        yield from training
+    except Stopped:
+        yield
 
 
 def _train(

@@ -118,8 +118,9 @@ class Trainer:
     ) -> Iterator[list[Record]]:
         """Train, and yield each evaluation of all runs, the first before any step.
 
-        Between two evaluations an empty list may come. Wherever there is a yield, `snapshot` holds
-        all that is needed to go on from there: after `restore`, what comes is what would have.
+        Between two evaluations an empty list may come. Wherever there is a yield, or a signal ends
+        a compilation, `snapshot` holds all that is needed to go on from there: after `restore`,
+        what comes is what would have.
 
         A run whose loss is not finite has None for its metrics from there on. Once all runs have,
         or ran out of patience, it is over. So is None what is not evaluated: the training set
@@ -135,7 +136,7 @@ class Trainer:
             seed: batches(seed, self._examples, training.batch_size, self.step)
             for seed in {self._seeds[run] for run in here}
         }
-        compiled = {}
+        compiled: dict[int, Any] = {}
         if self.step == 0:
             yield self._records({}, started, training.test_curve)
         elif self._over:
@@ -150,6 +151,8 @@ class Trainer:
                 }
                 indices = self._spread.assembled({run: taken[self._seeds[run]] for run in here})
                 arguments = (self.state, self._hypers, indices, self._sets.train)
+                if not compiled:
+                    self._prepare(indices)
                 if length not in compiled:
                     compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
@@ -181,6 +184,15 @@ class Trainer:
             yield self._records(metrics, started, training.test_curve or self.step in ends)
             if self._over:
                 return
+
+    def _prepare(self, indices: jax.Array) -> None:
+        """Compile what evaluates before a step is done that a signal could cost."""
+        state = (self.state, self._hypers)
+        for data in (self._sets.validation, self._sets.test):
+            if data is not None:
+                self._evaluate.prepare(*state, data)
+        if self._training.gradient_norms:
+            self._gradient_norms.prepare(*state, indices[:, -1], self._sets.train)
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return where the training stands: a tree of arrays, and what JSON can hold."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import program, trainer
+from train import plan, program, trainer
 from train.config import MlpRun, flags
 from train.data import load
 from train.hyper import Hyper, hyperparameters
@@ -239,7 +239,7 @@ def test_a_validation_set_without_an_image_is_refused(here, capsys, words):
     [
         ("2", "2", ""),
         ("3", "2", "below 3 it can\n"),
-        ("1", "5", "a smaller --eval-every helps\n"),
+        ("1", "5", "a smaller one helps\n"),
     ],
 )
 def test_a_patience_that_cannot_stop_a_run_is_said(here, capsys, patience, every, said):
@@ -256,6 +256,27 @@ def test_a_patience_that_cannot_stop_a_run_is_said(here, capsys, patience, every
     else:
         assert "warning" not in error
         assert row["stopped"] == [int(patience) * int(every)]
+
+
+def test_a_patience_that_stops_the_longest_run_of_a_sweep_is_not_spoken_of():
+    words = [
+        "--patience",
+        "1",
+        "3",
+        "4",
+        "--steps",
+        "9",
+        "20",
+        "--eval-every",
+        "5",
+        "--learning-rate",
+        "0.1",
+        "0.2",
+    ]
+    runs = parse(MlpRun, words, "python -m train.mlp", "").runs
+    assert list(plan.idle_patience(runs, [run.training.steps for run in runs])) == [
+        "--patience 4: cannot stop a run of 20 steps with --eval-every 5; below 4 it can"
+    ]
 
 
 def test_epochs_are_passes_through_the_data(here, capsys):
