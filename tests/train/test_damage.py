@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import jax
 import pytest
@@ -26,7 +25,8 @@ SWEEP = [
 ALONE = ["--hidden", "6", "--steps", "20", "--eval-every", "10", "--batch-size", "64"]
 
 DAMAGES = [
-    "bit", "digit", "key", "cut", "empty", "zeros", "deleted", "directory", "foreign", "link", "pipe"
+    "bit", "digit", "key", "cut", "empty", "zeros", "deleted", "directory", "foreign", "link",
+    "pipe",
 ]  # fmt: skip
 DIRECTORIES = ("alone", "sweep", "stopped")
 COMMANDS = ("compare", "evaluate", "resume")
