@@ -51,6 +51,7 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     assert sorted(path.name for path in directory.iterdir()) == [
         "config.json",
         "curves.png",
+        "manifest.sha256",
         "metrics.jsonl",
         "parameters",
         "summary.json",
