@@ -253,6 +253,6 @@ def test_without_a_manifest_damage_ends_in_one_line_at_worst(made, trial, comman
     names = ("config.json", "summary.json", "metrics.jsonl")
     found = [case for case in cases(made, ("old",), command) if case[1] in names]
     several = [(*case, number) for case in found for number in range(20)]
-    chosen = chance.sample(several, 150 if command == "compare" else 15)
+    chosen = chance.sample(several, 250 if command == "compare" else 15)
     allowed = (*OUTCOMES, "other numbers")
     assert not {case: what for case in chosen if (what := trial(case, capfd)) not in allowed}
