@@ -89,6 +89,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     dataset = plan.load(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
+    before = None if sweep.directory is None else results.finished(sweep.directory)
     steps = [plan.number_of_steps(run, dataset) for run in runs]
     parts = groups(runs, steps)
     if sweep.machines.distributed:
@@ -143,7 +144,6 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
 
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
-        before = None if sweep.directory is None else results.finished(directory.path)
         saver = Saver(directory, known)
         first_group = saver.recover(len(parts))
         total = sum(len(group.readers) * group.ends[-1] for group in parts)

@@ -49,10 +49,12 @@ def check_rows(summary: dict[str, Any], count: Callable[[dict[str, Any]], int]) 
 
 def _is_spread(value: Any, runs: int, largest: float) -> bool:
     """Whether this is mean, standard deviation and values over the runs."""
-    if not isinstance(value, dict) or not _is_list(value.get("values"), runs, largest):
+    if not isinstance(value, dict) or value.keys() != {"mean", "std", "values"}:
+        return False
+    if not _is_list(value["values"], runs, largest):
         return False
     known = [number for number in value["values"] if number is not None]
-    mean, std = value.get("mean"), value.get("std")
+    mean, std = value["mean"], value["std"]
     if not known:
         return mean is None and std is None
     if mean is None or std is None or not is_number(mean, largest):

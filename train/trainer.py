@@ -273,7 +273,7 @@ class Trainer:
                 "step": self.step,
                 "epoch": self.step / steps_per_epoch,
                 **{
-                    name: None if run in self.diverged else metrics.get(name, nothing)[run]
+                    name: None if run in self.diverged else _known(metrics.get(name, nothing)[run])
                     for name in names
                 },
                 "seconds": self.seconds,
@@ -315,6 +315,11 @@ class Trainer:
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
         accuracies = correct / len(data.labels)
         return {f"{name}_loss": losses.tolist(), f"{name}_accuracy": accuracies.tolist()}
+
+
+def _known(value: float | None) -> float | None:
+    """The value of a metric; None where it is not finite, because no file holds such a number."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:

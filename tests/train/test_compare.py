@@ -179,6 +179,7 @@ def problems(path):
     (path / "empty").mkdir()
     (path / "notes.png").write_text("mine")
     (path / "mine.json").write_text('{"compared to": "nothing"}')
+    (path / "list.json").write_text('["compared", "ranked_by", "same_data", "rows"]')
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,8 @@ def problems(path):
         (["torn"], "torn/config.json is damaged: "),
         (["alien"], "alien/metrics.jsonl is damaged: it names a run that config.json does not"),
         (["good", "--out", "x.json"], "--out x.json: must end in .png, .pdf, .svg"),
+        (["good", "--out", ""], "--out '': must end in .png, .pdf, .svg"),
+        (["good", "--out", "list.png"], "--out list.png: list.json is there and no earlier"),
         (["good", "--out", "no/x.png"], "--out no/x.png: no is not a folder"),
         (["good", "--out", "notes.png"], "--out notes.png: notes.png is there and no earlier"),
         (["good", "--out", "mine.png"], "--out mine.png: mine.json is there and no earlier"),
@@ -225,6 +228,47 @@ def test_an_earlier_comparison_is_replaced(tmp_path, monkeypatch, capsys):
         "figure   compare.png",
         "numbers  compare.json",
     ]
+
+
+def test_killed_between_its_two_files_it_replaces_them_the_next_time(here, monkeypatch):
+    path, _ = here
+    a = make(path / "a", [line(9, 0.9)], [row(CONFIG, [0.9])])
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "bands", killed)
+        with pytest.raises(Killed):
+            main([a])
+    monkeypatch.setattr(figures, "bands", lambda found, out, *rest: out.write_text("a figure"))
+    assert main([a]) == 0
+    assert (path / "compare.png").read_text() == "a figure"
+    assert len(compared()["rows"]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row["test_accuracy"]["final"].update(mean=9.1, values=[9.1]),
+        lambda row: row["test_accuracy"]["final"].update(mean=0.91),
+        lambda row: row["test_loss"]["best"].update(mean=-0.1, values=[-0.1]),
+        lambda row: row["test_loss"].pop("final"),
+        lambda row: row["config"].update(hidden="7"),
+        lambda row: row.update(seeds=[0, 1]),
+    ],
+)
+def test_impossible_results_are_refused_without_a_checksum_too(here, capsys, change):
+    path, drawn = here
+    changed = row(CONFIG, [0.9])
+    changed = json.loads(json.dumps(changed))  # Final and best share nothing.
+    change(changed)
+    assert main([make(path / "a", [line(9, 0.9)], [changed])]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not drawn
 
 
 def test_a_disk_that_is_full_is_status_1(here, capsys, monkeypatch):

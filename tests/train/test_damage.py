@@ -29,6 +29,7 @@ DAMAGES = [
     "pipe",
 ]  # fmt: skip
 DIRECTORIES = ("alone", "sweep", "stopped")
+OUTCOMES = ("refused", "said", "unaffected")
 COMMANDS = ("compare", "evaluate", "resume")
 
 
@@ -60,23 +61,24 @@ def surroundings(tmp_path_factory):
 
 
 def make(folder):
-    """The run directories, and of each another one like it to take foreign files from."""
+    """The run directories, and others like them to take foreign files from."""
     for name, command in (("alone", ALONE), ("sweep", SWEEP)):
         assert mlp.main([*command, "--out", str(folder / name)]) == 0
         assert mlp.main([*command, "--seed", "1", "--out", str(folder / f"other-{name}")]) == 0
-    for name, more in (("stopped", []), ("other-stopped", ["--seed", "1"])):
-        advance, seen = report.Progress.advance, []
+    # As an earlier version left it.
+    (shutil.copytree(folder / "sweep", folder / "old") / "manifest.sha256").unlink()
+    advance, seen = report.Progress.advance, []
 
-        def advanced(self, *arguments, advance=advance, seen=seen):
-            seen.append(arguments)
-            if len(seen) == 7:  # Of the second group.
-                os.kill(os.getpid(), signal.SIGTERM)
-            return advance(self, *arguments)
+    def advanced(self, *arguments):
+        seen.append(arguments)
+        if len(seen) == 7:  # Of the second group.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self, *arguments)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(saver, "SHARE", float("inf"))
-            patch.setattr(report.Progress, "advance", advanced)
-            assert mlp.main([*SWEEP, *more, "--out", str(folder / name)]) == 143
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saver, "SHARE", float("inf"))
+        patch.setattr(report.Progress, "advance", advanced)
+        assert mlp.main([*SWEEP, "--out", str(folder / "stopped")]) == 143
     return folder
 
 
@@ -97,14 +99,13 @@ def content(folder):
     }
 
 
-def cases(made):
-    """Every file of every directory with every damage, for every command."""
+def cases(made, directories, command):
+    """Every file of the directories with every damage."""
     return [
         (name, str(path), damage, command)
-        for name in DIRECTORIES
+        for name in directories
         for path in files(made / name)
         for damage in DAMAGES
-        for command in COMMANDS
     ]
 
 
@@ -191,13 +192,14 @@ class Trial:
 
     def __call__(self, case, capfd):
         """Return "unaffected", "refused", "made anew", or what is wrong."""
-        name, file, kind, command = case
+        name, file, kind, command, *_ = case
         whole = self.whole(name, command)
         folder = self.scratch / "run" / name
         shutil.rmtree(folder.parent, ignore_errors=True)
         shutil.copytree(self.made / name, folder)
         chance = random.Random(str(case))
-        damage(folder, self.made / f"other-{name}", file, kind, chance)
+        other = self.made / ("other-alone" if name == "alone" else "other-sweep")
+        damage(folder, other, file, kind, chance)
         before = None if kind == "pipe" else content(folder)
         elsewhere = folder.parent / "elsewhere"
         linked = elsewhere.read_bytes() if elsewhere.exists() else None
@@ -217,7 +219,7 @@ class Trial:
                 return f"several lines: {said.err}"
             return "refused" if after == before else "refused, and changed something"
         if (status, numbers) != whole:
-            return f"other numbers: {said.err}"
+            return f"other numbers{said.err and f': {said.err}'}"
         if before is not None:
             trained = {s for path, s in before.items() if path.startswith("parameters")}
             if not trained <= set(after.values()):
@@ -227,18 +229,30 @@ class Trial:
         return "said" if "warning: " in said.err else "unaffected"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_damage_is_refused_or_changes_no_number(made, tmp_path, command, capfd, monkeypatch):
+@pytest.fixture
+def trial(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = cases(made)
-    trial, chance = Trial(made, tmp_path), random.Random(0)
-    # Those of the directory itself all; of the files in checkpoints, a part.
-    chosen = [case for case in found if case[3] == command and "/" not in case[1]]
-    chosen = chance.sample(chosen, 60 if command == "compare" else 30)
-    below = [case for case in found if case[3] == command and "/" in case[1]]
-    chosen += chance.sample(below, 20 if command == "compare" else 10)
-    wrong = {case: what for case in chosen if (what := trial(case, capfd)) not in OUTCOMES}
-    assert not wrong
+    return Trial(made, tmp_path)
 
 
-OUTCOMES = ("refused", "said", "unaffected")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_damage_is_refused_or_changes_no_number(made, trial, command, capfd):
+    chance = random.Random(0)
+    found = cases(made, DIRECTORIES, command)
+    of_its_own = [case for case in found if "/" not in case[1]]
+    below = [case for case in found if "/" in case[1]]
+    many = command == "compare"  # The others take a second each.
+    chosen = chance.sample(of_its_own, 60 if many else 25) + chance.sample(below, 20 if many else 8)
+    assert not {case: what for case in chosen if (what := trial(case, capfd)) not in OUTCOMES}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_a_manifest_damage_ends_in_one_line_at_worst(made, trial, command, capfd):
+    """There is nothing to hold the files to, as in a directory of an earlier version."""
+    chance = random.Random(1)
+    names = ("config.json", "summary.json", "metrics.jsonl")
+    found = [case for case in cases(made, ("old",), command) if case[1] in names]
+    several = [(*case, number) for case in found for number in range(20)]
+    chosen = chance.sample(several, 250 if command == "compare" else 15)
+    allowed = (*OUTCOMES, "other numbers")
+    assert not {case: what for case in chosen if (what := trial(case, capfd)) not in allowed}

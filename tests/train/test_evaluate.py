@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import precision_score, recall_score
 
-from train import data, evaluate, figures, plan, results, trained
+from train import compare, data, evaluate, figures, plan, results, trained
 from train.evaluate import main
 from train.images import read_images
 from train.mlp import main as train_mlp
@@ -282,6 +282,74 @@ def damaged(path, file, change):
     value = read(path / file)
     change(value)
     (path / file).write_text(json.dumps(value))
+
+
+def test_parameters_of_another_run_are_refused(folder, tmp_path, standard, capsys):
+    """Of the same shape: nothing else tells that the accuracy is that of another network."""
+    other = ["--steps", "20", "--validation", "0", "--test-examples", "300", "--seed", "1"]
+    assert train_mlp([*other, "--out", str(tmp_path / "other")]) == 0
+    copy = shutil.copytree(folder / "one", tmp_path / "copy")
+    shutil.rmtree(copy / "parameters")
+    shutil.copytree(tmp_path / "other" / "parameters", copy / "parameters")
+    capsys.readouterr()
+    assert main([str(copy)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {copy / 'parameters' / 'group-0001'} is of another run: put it back from a copy\n"
+    )
+
+
+def test_links_where_its_files_belong_are_not_followed(folder, tmp_path, standard):
+    copy = shutil.copytree(folder / "one", tmp_path / "copy")
+    (tmp_path / "precious").write_text("mine")
+    names = ("evaluation.json", "evaluation.json.partial", "mistakes.png", "mistakes.png.partial")
+    for name in names:
+        (copy / name).symlink_to(tmp_path / "precious")
+    assert main([str(copy)]) == 0
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert read(copy / "evaluation.json")["examples"] == 300
+    with Image.open(copy / "mistakes.png") as image:
+        assert min(image.size) > 500
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(activation="exec"), "activation 'exec': is no value of this flag"),
+        (lambda c: c.update(dropout=True), "dropout True: is no value of this flag"),
+        (lambda c: c.update(dropout=1.5), "--dropout 1.5: must be at least 0 and below 1"),
+        (lambda c: c.update(data_dir="a\0b"), "data_dir 'a\\x00b': is no value of this flag"),
+        (lambda c: c.update(dataset="../x"), "dataset '../x': is no value of this flag"),
+        (lambda c: c.update(extra=1), "'extra': there is no such flag"),
+        (lambda c: c.pop("activation"), "activation: is missing"),
+        (lambda c: c.pop("dataset"), "dataset: is missing"),
+        (lambda c: c.update(runs=[]), '"runs" do not differ in the same flags'),
+        (lambda c: c.update(runs=[{"seed": 1}, {}]), '"runs" do not differ in the same flags'),
+        (lambda c: c["flags"].update(hidden=["6", "--distributed"]), "does not belong there"),
+        (lambda c: c["flags"].update(resume="/tmp"), "resume '/tmp': does not belong there"),
+        (lambda c: c["flags"].update(distributed=True), "'distributed': there is no such flag"),
+    ],
+)
+def test_flags_of_a_file_are_held_to_those_of_the_command_line(
+    folder, tmp_path, standard, capsys, change, words
+):
+    copy = shutil.copytree(folder / "one", tmp_path / "copy")
+    damaged(copy, "config.json", change)
+    capsys.readouterr()
+    assert main([str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {copy / 'config.json'} is damaged: ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_command_is_looked_up_and_never_imported(folder, tmp_path, standard, capsys, monkeypatch):
+    (tmp_path / "planted.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    copy = shutil.copytree(folder / "one", tmp_path / "copy")
+    damaged(copy, "config.json", lambda c: c.update(command="planted"))
+    assert main(["copy"]) == compare.main(["copy"]) == train_mlp(["--resume", "copy"]) == 2
+    assert not (tmp_path / "executed").exists()
 
 
 def unfinished(path):

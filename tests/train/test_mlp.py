@@ -51,6 +51,7 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     assert sorted(path.name for path in directory.iterdir()) == [
         "config.json",
         "curves.png",
+        "manifest.sha256",
         "metrics.jsonl",
         "parameters",
         "summary.json",
@@ -356,3 +357,38 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     assert [record["step"] for record in records] == list(range(0, step + 1, 10))
     *_, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert newest.name == f"group-0001-step-{step:010d}"
+
+
+def test_a_gradient_norm_that_overflows_ends_its_own_run_alone(here, capsys):
+    """The first update takes the weights to where the loss is finite, and no norm is."""
+    command = [*("--hidden", "6-6", "--optimizer", "sgd", "--steps", "2", "--eval-every", "1")]
+    command += ["--gradient-norms", "--learning-rate", "0.001"]
+    assert main([*command, "1e10", "--out", "both"]) == 0
+    assert main([*command, "--out", "alone"]) == 0
+
+    def lines(folder, run):
+        text = Path(folder, "metrics.jsonl").read_text()
+        records = [json.loads(line) for line in text.splitlines()]
+        return [
+            {name: value for name, value in record.items() if name != "seconds"}
+            for record in records
+            if record["run"] == run
+        ]
+
+    for found, expected in zip(lines("both", 0), lines("alone", 0), strict=True):
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            assert value is expected[name] is None or value == pytest.approx(
+                expected[name], rel=1e-4
+            )
+    assert lines("both", 0)[-1]["gradient_norm_max"] > 0
+    overflown = lines("both", 1)[1]
+    assert overflown["train_loss"] is overflown["gradient_norm_max"] is None
+    rows = json.loads(Path("both/summary.json").read_text())["rows"]
+    assert [row["diverged"] for row in rows] == [[None], [1]]
+    capsys.readouterr()
+    assert main(["--resume", "both"]) == 0
+    assert "diverged at step 1" in capsys.readouterr().out
+    # A run alone says why.
+    assert main([*command[:-1], "1e10", "--out", "one"]) == 1
+    assert "the largest gradient norm is inf after step 1" in capsys.readouterr().err

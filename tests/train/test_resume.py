@@ -421,6 +421,74 @@ def test_damaged_parameters_of_a_finished_run_are_made_again(straight, tmp_path,
     assert_same(folder, straight)
 
 
+def everything(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_other_white_space_in_its_config_is_the_same_run(stopped, straight, capsys, manifest):
+    path = stopped / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config, sort_keys=True, indent=None if manifest else 7))
+    if not manifest:
+        (stopped / "manifest.sha256").unlink()
+    assert main(["--resume", str(stopped)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert_same(stopped, straight)
+    assert not (stopped / "set-aside").exists()
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_another_config_is_refused_and_nothing_is_deleted(stopped, capsys, manifest):
+    path = stopped / "config.json"
+    path.write_text(path.read_text().replace("0.03", "0.02"))
+    words = "config.json does not say what it said"
+    if not manifest:
+        (stopped / "manifest.sha256").unlink()
+        words = "is not of this run, or has another name"
+    before = everything(stopped)
+    assert main(["--resume", str(stopped)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert words in error
+    assert everything(stopped) == before
+
+
+def test_what_cannot_be_gone_on_with_is_kept(straight, tmp_path, capsys):
+    """The second group is whole, but its evaluations come after those that are made again."""
+    folder = shutil.copytree(straight, tmp_path / "run")
+    (folder / "parameters" / "group-0001" / "notes.json").write_text("")
+    before = everything(folder / "parameters")
+    lines = (folder / "metrics.jsonl").read_bytes()
+    for name in ("set-aside/parameters", "set-aside/parameters"):  # And once more.
+        assert main(["--resume", str(folder)]) == 0
+        assert_same(folder, straight)
+        kept = {
+            folder / "parameters" / path.relative_to(folder / name): content
+            for path, content in everything(folder / name).items()
+        }
+        assert kept == before
+    assert (folder / "set-aside" / "metrics.jsonl").read_bytes() == lines
+
+
+def test_checkpoints_behind_a_link_are_refused_and_left_alone(stopped, tmp_path, capsys):
+    """They may be those of another run, or something else altogether."""
+    (stopped / "checkpoints").rename(tmp_path / "elsewhere")
+    (stopped / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    before = everything(tmp_path / "elsewhere")
+    assert main(["--resume", str(stopped)]) == 2
+    one_line(
+        capsys,
+        f"{stopped / 'checkpoints'} is a symbolic link: a run directory must hold its files "
+        f"itself; put a copy there",
+    )
+    assert everything(tmp_path / "elsewhere") == before
+    (tmp_path / "through").symlink_to(stopped)  # To the folder itself there may be one.
+    (stopped / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(stopped / "checkpoints")
+    assert main(["--resume", str(tmp_path / "through")]) == 0
+
+
 # --- no space ------------------------------------------------------------------------------------
 
 

@@ -1,13 +1,17 @@
+import errno
+import hashlib
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
 import jax
 import pytest
 
-from train import outcome
+from train import files, outcome, store
 from train.data import load
 from train.store import RunDirectory, StoreError
 
@@ -86,6 +90,93 @@ def test_a_summary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="unplugged"):
             directory.finish({"rows": [3]})
         assert json.loads(path.read_text()) == {"rows": [1]}
+
+
+def finished(folder, config=None):
+    """A run directory with all its files, in which nothing ran."""
+    with RunDirectory.create(folder, "digits-mlp") as directory:
+        directory.write_config(config or {"command": "train.mlp", "seed": 1, "rate": 0.1})
+        directory.append(record(0, 1.0, 0.5))
+        directory.curves.write_bytes(b"a figure")
+        directory.finish({"rows": []})
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_sha256sum_reads_the_manifest(tmp_path):
+    folder = finished(tmp_path / "run")
+    command = ["sha256sum", "--check", "--strict", "manifest.sha256"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"{name}: OK" for name in ("config.json", "metrics.jsonl", "summary.json", "curves.png")
+    ]
+    (folder / "summary.json").write_text("{}")
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 1
+
+
+def test_a_manifest_that_is_cut_off_anywhere_is_refused(tmp_path):
+    path = finished(tmp_path / "run") / "manifest.sha256"
+    content = path.read_bytes()
+    assert store.read_manifest(path.parent).digests.keys() >= {"summary.json"}
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(StoreError, match=r"manifest.sha256 is damaged"):
+            store.read_manifest(path.parent)
+
+
+def test_a_run_is_known_by_what_its_config_says():
+    config = {"command": "train.mlp", "learning_rate": 0.1, "runs": [{"seed": 1}, {"seed": 2}]}
+    other_order = dict(reversed(config.items()))
+    assert store.identity(config) == store.identity(other_order)
+    assert store.identity(config) != store.identity(config | {"learning_rate": 0.2})
+    # Earlier versions took the bytes that they wrote.
+    written = (json.dumps(config, indent=2) + "\n").encode()
+    assert hashlib.sha256(written).hexdigest() in store.identities(config)
+
+
+def test_a_number_that_is_not_finite_becomes_null(tmp_path):
+    value = {"a": float("nan"), "b": [1.5, float("-inf")], "c": ({"d": float("inf")},)}
+    files.write_json(tmp_path / "x.json", value)
+    assert files.parsed_json((tmp_path / "x.json").read_text()) == {
+        "a": None,
+        "b": [1.5, None],
+        "c": [{"d": None}],
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}', '{"a": ' + "[" * 100_000, "\0"]
+)
+def test_what_the_standard_of_json_does_not_have_is_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        files.parsed_json(text)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("name", ["open", "fsync", "replace"])
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, code, name):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+
+    def fails(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fails)
+        with pytest.raises(OSError, match=f"x.json cannot be written: {os.strerror(code)}$"):
+            files.write_json(path, {"a": 2})
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert files.parsed_json(path.read_text()) == {"a": 1}
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    for name in ("x.json", "x.json.partial"):
+        (tmp_path / name).symlink_to("precious")
+    files.write_json(tmp_path / "x.json", {"a": 1})
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "x.json").is_symlink()
+    assert files.parsed_json((tmp_path / "x.json").read_text()) == {"a": 1}
 
 
 def test_a_row_holds_final_and_best_of_each_metric():
