@@ -26,12 +26,13 @@ def run_directory(resume: Path | None, out: Path | None) -> Path | None:
     return resume
 
 
-def stored(folder: Path, command: str) -> dict[str, Any]:
+def stored(folder: Path, command: str, flag: str = "--resume") -> dict[str, Any]:
     """Return what config.json says of a run.
 
     Args:
         folder: the run directory.
         command: such as "train.mlp".
+        flag: the one that names the folder.
 
     Raises:
         StoreError: it is no run directory, or that of another command.
@@ -42,15 +43,15 @@ def stored(folder: Path, command: str) -> dict[str, Any]:
         name, _, _ = config["command"], config["flags"], config["fingerprint"]
     except OSError as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {path.name} cannot be read: "
+            f"{flag} {folder}: must be a run directory; {path.name} cannot be read: "
             f"{error.strerror}"
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {path.name} is damaged or another's"
+            f"{flag} {folder}: must be a run directory; {path.name} is damaged or another's"
         ) from error
     if name != command:
-        raise StoreError(f"--resume {folder}: is a run of python -m {name}")
+        raise StoreError(f"{flag} {folder}: is a run of python -m {name}, not of {command}")
     return config
 
 

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 from rich.progress import track
 
-from train import collective, data, figures, outcome, plan, processes, report, resume, store
+from train import (
+    collective,
+    data,
+    figures,
+    outcome,
+    plan,
+    processes,
+    report,
+    resume,
+    store,
+    terminal,
+)
 from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags
 from train.outcome import Result
@@ -34,7 +45,11 @@ Network = Callable[[R, "Hyper", int], "Layer"]
 
 
 def command(
-    kind: type[R], network: Network[R], name: str, arguments: Sequence[str] | None, description: str
+    kind: type[R],
+    network: Network[R],
+    name: str,
+    arguments: Sequence[str] | None,
+    about: str | None,
 ) -> int:
     """Run a training command.
 
@@ -43,16 +58,17 @@ def command(
         network: its network.
         name: the command is `python -m train.NAME`.
         arguments: the words after the command; None for those of this process.
-        description: what the help says that it does.
+        about: what it does, and examples, see `command_line.read`.
 
     Returns:
         The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
         be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
         after SIGTERM. Each but 0 comes with one line on stderr.
     """
+    terminal.set_up()
     with Signals() as signals:
         try:
-            sweep = parse(kind, arguments, f"python -m train.{name}", description)
+            sweep = parse(kind, arguments, f"python -m train.{name}", about)
             _run(sweep, network, name, signals)
             return processes.end(0)
         except Refusal as error:
@@ -61,7 +77,7 @@ def command(
             message, status = "; ".join([f"error: {error}", *notes(error)]), 1
         except Stopped as stopped:
             message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
-    return processes.end(status, message)
+    return processes.end(status, terminal.one_line(message))
 
 
 def notes(error: BaseException) -> list[str]:
