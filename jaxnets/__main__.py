@@ -1,13 +1,14 @@
-"""The command line of the checker: `python -m jaxnets check` and `python -m jaxnets costs`."""
+"""Hand-written gradients, checked and measured.
 
-import contextlib
-import functools
+python -m jaxnets check
+python -m jaxnets check layer_norm --dtype bfloat16
+python -m jaxnets costs package.module:function --shapes 8,16 16
+"""
+
 import importlib
-import io
-import re
-import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, NoReturn
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,10 @@ from jaxnets import ops
 from jaxnets.catalog import CATALOG
 from jaxnets.costs import Costs, costs
 from jaxnets.gradcheck import gradcheck
+from train.allowed import Refusal
+from train.command_line import answer
+from train.suggestions import near
+from train.terminal import shortened
 
 _CHECKED_SHAPE = (8, 16)
 _MEASURED_SHAPE = (1024, 256)
@@ -30,8 +35,9 @@ Target = Annotated[
     str | None,
     tyro.conf.Positional,
     tyro.conf.arg(
-        metavar="[OP|PACKAGE.MODULE:FUNCTION]",
-        help="An op of jaxnets, or any function that JAX can differentiate; all ops if left out.",
+        metavar="OP|PACKAGE.MODULE:FUNCTION",
+        help="An op of jaxnets, or any function that JAX can differentiate.",
+        help_behavior_hint="(default: all ops)",
     ),
 ]
 Shapes = Annotated[
@@ -40,7 +46,8 @@ Shapes = Annotated[
         metavar="SHAPE [SHAPE ...]",
         help="One shape an argument, its axes joined by commas: 8,16 16 16; () for a scalar. The "
         "arguments are drawn from the standard normal distribution. Needed for a function of "
-        "yours; an op of jaxnets has arguments of its own.",
+        "yours.",
+        help_behavior_hint="(default: those of the op)",
     ),
 ]
 Dtype = Annotated[
@@ -49,14 +56,41 @@ Dtype = Annotated[
 ]
 
 
-def check(target: Target = None, /, shapes: Shapes = (), dtype: Dtype = "float32") -> int:
+class Check(NamedTuple):
     """Check gradients against autodiff, finite differences and their contract.
 
     One row an op: checks passed, the worst error of value and gradients in units in the last place
     (ULP) against float64, and what the gradient costs beside autodiff's: residuals (bytes saved
     between forward and backward, as multiples of the input's), floating-point operations and time.
     Ends with status 1 if a check failed.
+
+    python -m jaxnets check
+    python -m jaxnets check layer_norm --dtype bfloat16
+    python -m jaxnets check package.module:function --shapes 8,16 16
     """
+
+    target: Target = None
+    shapes: Shapes = ()
+    dtype: Dtype = "float32"
+
+
+class Measure(NamedTuple):
+    """Measure what gradients cost, explicit beside autodiff.
+
+    Bytes saved between forward and backward (as multiples of the input's), floating-point
+    operations, bytes read and written, peak memory of the compiled program, and time.
+
+    python -m jaxnets costs
+    python -m jaxnets costs gelu --dtype bfloat16
+    python -m jaxnets costs package.module:function --shapes 8,16 16
+    """
+
+    target: Target = None
+    shapes: Shapes = ()
+    dtype: Dtype = "float32"
+
+
+def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     table = _table("op", "checks", "ULP", "residuals", "FLOPs", "time")
     table.caption = (
         f"checked in {dtype} and float64; ULP: worst error in {dtype}; residuals: explicit | "
@@ -85,12 +119,7 @@ def check(target: Target = None, /, shapes: Shapes = (), dtype: Dtype = "float32
     return 1 if failed else 0
 
 
-def costs_command(target: Target = None, /, shapes: Shapes = (), dtype: Dtype = "float32") -> int:
-    """Measure what gradients cost, explicit beside autodiff.
-
-    Bytes saved between forward and backward (as multiples of the input's), floating-point
-    operations, bytes read and written, peak memory of the compiled program, and time.
-    """
+def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     table = _table("op", "residuals", "MFLOP", "accessed (MB)", "peak (MB)", "time (µs)", "ratio")
     table.caption = (
         f"{dtype}; explicit | autodiff; residuals: in inputs; accessed: read and written; peak: "
@@ -152,8 +181,7 @@ def _chosen(target: str | None, shapes: tuple[str, ...]) -> list[tuple[str, Call
     if not shapes and (target is None or ":" not in target):
         entries = [entry for entry in CATALOG if target in (None, entry.op)]
         if not entries:
-            known = ", ".join(dict.fromkeys(entry.op for entry in CATALOG))
-            _refuse(f"no op is called {target!r}; there are {known}; PACKAGE.MODULE:FUNCTION works")
+            raise _no_op(target, list(dict.fromkeys(entry.op for entry in CATALOG)))
         return [
             (
                 entry.name,
@@ -165,37 +193,57 @@ def _chosen(target: str | None, shapes: tuple[str, ...]) -> list[tuple[str, Call
             for entry in entries
         ]
     if target is None:
-        _refuse("--shapes goes with an op or a PACKAGE.MODULE:FUNCTION")
+        raise Refusal("--shapes goes with an op or a PACKAGE.MODULE:FUNCTION")
     if not shapes:
-        _refuse(f"{target} needs --shapes, one an argument, such as --shapes 8,16 16")
-    function = _imported(target)
+        raise Refusal(f"{target} needs --shapes, one an argument, such as --shapes 8,16 16")
     parsed = [_parsed_shape(shape) for shape in shapes]
+    function = _imported(target)
 
     def sample(_, dtype):
         rng = np.random.default_rng(0)
         return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in parsed]
 
+    abstract = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in parsed]
     try:
-        jax.eval_shape(function, *sample((), "float32"))
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        _refuse(f"{target} does not take arguments of shapes {' '.join(shapes)}: {reason}")
+        found = jax.eval_shape(function, *abstract)
+    except (Exception, SystemExit) as error:
+        raise Refusal(
+            f"{target} does not take arguments of shapes {' '.join(shapes)}: {_said(error)}"
+        ) from error
+    if not any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(found)):
+        raise Refusal(f"{target} returns no real or complex array: it has no gradient")
     return [(target, function, sample)]
 
 
 def _imported(target: str) -> Callable:
     if ":" not in target:
         if target not in ops.__all__:
-            _refuse(f"no op is called {target!r}; there are {', '.join(ops.__all__)}")
+            raise _no_op(target, ops.__all__)
         return getattr(ops, target)
     module_name, _, attribute = target.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        _refuse(f"cannot import {target}: {error}")
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # A module may do anything while it is imported.
+        raise Refusal(f"cannot import {target}: {_said(error)}") from error
+    try:
+        function = getattr(module, attribute)
+    except AttributeError as error:
+        raise Refusal(f"cannot import {target}: {error}{near(attribute, dir(module))}") from error
     if not callable(function):
-        _refuse(f"{target} is {type(function).__name__}, not a function")
+        raise Refusal(f"{target} is {type(function).__name__}, not a function")
     return function
+
+
+def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
+    meant = near(target or "", known)
+    return Refusal(
+        f"no op is called {shortened(target or '')!r}{meant}; there are {', '.join(known)}; "
+        f"PACKAGE.MODULE:FUNCTION works"
+    )
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _parsed_shape(text: str) -> tuple[int, ...]:
@@ -204,42 +252,26 @@ def _parsed_shape(text: str) -> tuple[int, ...]:
         shape = tuple(int(axis) for axis in axes.split(",")) if axes else ()
     except ValueError:
         shape = (-1,)
-    if min(shape, default=0) < 0:
-        _refuse(f"--shapes: {text!r} is not a shape; write its axes as in 8,16, or () for a scalar")
+    shown = repr(shortened(text))
+    if min(shape, default=0) < 0 or not text:
+        raise Refusal(
+            f"--shapes: {shown} is not a shape; write its axes as in 8,16, or () for a scalar"
+        )
+    if 0 in shape:
+        raise Refusal(f"--shapes: {shown} has no entries, and so no gradient; take axes from 1 on")
+    if math.prod(shape) > 2**31:
+        raise Refusal(f"--shapes: {shown} has more than 2^31 entries; take shorter axes")
     return shape
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def main() -> None:
     """Run the subcommand that the command line names."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            command = tyro.extras.subcommand_cli_from_dict(
-                {"check": _later(check), "costs": _later(costs_command)},
-                prog="python -m jaxnets",
-                description="Hand-written gradients, checked and measured.",
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise  # After the help.
-        _, _, rest = errors.getvalue().partition("\n")  # Of its box: without title and frame.
-        _refuse(" ".join(re.sub("[─-╿]", " ", rest).split()))
-    raise SystemExit(command())
 
+    def work(asked: Check | Measure) -> int:
+        return _check(*asked) if isinstance(asked, Check) else _measure(*asked)
 
-def _later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
-    """A command that tyro reads the words of, and leaves to be called."""
-
-    @functools.wraps(command)
-    def read(*args: Any, **kwargs: Any) -> Callable[[], int]:
-        return functools.partial(command, *args, **kwargs)
-
-    return read
+    commands = {"check": Check, "costs": Measure}
+    raise SystemExit(answer(commands, work, None, "python -m jaxnets", __doc__))
 
 
 if __name__ == "__main__":

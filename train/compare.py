@@ -1,6 +1,8 @@
 """Compare run directories: one table and one figure of all their configurations.
 
 python -m train.compare runs/a runs/b
+python -m train.compare runs/* --out figures/all.svg
+python -m train.compare runs/sweep --out sweep.pdf
 """
 
 import sys
@@ -17,7 +19,7 @@ from train.store import StoreError
 
 _Directories = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
-    tyro.conf.arg(metavar="RUN_DIR", help="The run directories."),
+    tyro.conf.arg(metavar="RUN_DIR", help="The run directories.", help_behavior_hint="(required)"),
 ]
 _Out = Annotated[
     Path,
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda asked: _compare(*asked),
         arguments,
         "python -m train.compare",
-        "Compare run directories: one table and one figure.",
+        __doc__,
     )
 
 

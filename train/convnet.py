@@ -1,7 +1,8 @@
 """Train a convolutional network on images.
 
 python -m train.convnet
-python -m train.convnet --dataset cifar10 --architecture preact --learning-rate 1e-4
+python -m train.convnet --dataset cifar10 --architecture preact --epochs 20
+python -m train.convnet --resume runs/a
 """
 
 import sys
@@ -37,8 +38,7 @@ def network(run: ConvnetRun, hyper: "Hyper", classes: int) -> "Layer":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    description = "Train a convolutional network on images."
-    return command(ConvnetRun, network, "convnet", arguments, description)
+    return command(ConvnetRun, network, "convnet", arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Data sets as arrays: digits, synth, MNIST and CIFAR-10.
 
     python -m train.data show digits
-    python -m train.data prepare cifar10 --from ARCHIVES --data-dir FOLDER
+    python -m train.data prepare mnist --from ~/Downloads
+    python -m train.data prepare cifar10 --from ~/Downloads --data-dir ~/datasets
 
 `digits` comes with scikit-learn, `synth` is drawn at random. `mnist` and `cifar10` are read from a
 folder that TensorFlow Datasets (TFDS) prepared as array_record files, or that the command `prepare`
@@ -180,14 +181,24 @@ _DataDir = Annotated[
 
 
 class _Show(NamedTuple):
-    """Print what is known about a data set: digits, synth, mnist or cifar10."""
+    """Print what is known about a data set: digits, synth, mnist or cifar10.
+
+    python -m train.data show digits
+    python -m train.data show mnist
+    python -m train.data show cifar10 --data-dir ~/datasets
+    """
 
     name: _Name
     data_dir: _DataDir = None
 
 
 class _Prepare(NamedTuple):
-    """Prepare a data set, mnist or cifar10, from its original archives."""
+    """Prepare a data set, mnist or cifar10, from its original archives.
+
+    python -m train.data prepare mnist --from ~/Downloads
+    python -m train.data prepare cifar10 --from .
+    python -m train.data prepare cifar10 --from ~/Downloads --data-dir ~/datasets
+    """
 
     name: _Name
     source: _Archives
@@ -196,8 +207,6 @@ class _Prepare(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns its exit status, see `command_line.answer`."""
-    prepared = Annotated[_Prepare, tyro.conf.subcommand("prepare")]
-    shown = Annotated[_Show, tyro.conf.subcommand("show")]
 
     def work(asked: _Show | _Prepare) -> None:
         if isinstance(asked, _Prepare):
@@ -206,11 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(load(*asked))
 
     return answer(
-        prepared | shown,
+        {"prepare": _Prepare, "show": _Show},
         work,
         arguments,
         "python -m train.data",
-        "Prepare and show data sets.",
+        __doc__,
     )
 
 

@@ -2,6 +2,7 @@
 
 python -m train.evaluate runs/a
 python -m train.evaluate runs/a --predict photo.jpg
+python -m train.evaluate runs/sweep --run 3 --split train
 """
 
 import sys
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _evaluate,
         arguments,
         "python -m train.evaluate",
-        "Look at a trained network: its mistakes by class, and what it makes of other images.",
+        __doc__,
     )
 
 

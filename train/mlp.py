@@ -1,7 +1,8 @@
 """Train a multilayer perceptron on images.
 
 python -m train.mlp
-python -m train.mlp --dataset cifar10 --hidden 500-100 --optimizer momentum
+python -m train.mlp --dataset mnist --hidden 500-100 --optimizer momentum
+python -m train.mlp --learning-rate 0.001 0.01 --seeds 3 --out runs/rates
 """
 
 import sys
@@ -35,7 +36,7 @@ def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    return command(MlpRun, network, "mlp", arguments, "Train a multilayer perceptron on images.")
+    return command(MlpRun, network, "mlp", arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ by the standard library, and Pillow encodes the images.
 """
 
 import contextlib
-import difflib
 import gzip
 import hashlib
 import importlib.util
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from train.allowed import Refusal
+from train.suggestions import near
 
 NAMES = ("mnist", "cifar10")
 
@@ -55,9 +55,8 @@ class Archive:
 def check_name(name: str, allowed: Sequence[str]) -> None:
     """Raises a `DataError` with the nearest allowed name where `name` is not one of them."""
     if name not in allowed:
-        near = difflib.get_close_matches(name.lower(), allowed, n=1, cutoff=0.4)
-        suggestion = f"; did you mean {near[0]}?" if near else ""
-        raise DataError(f"data set {name!r} is not one of {', '.join(allowed)}{suggestion}")
+        meant = near(name, allowed, cutoff=0.4)
+        raise DataError(f"data set {name!r} is not one of {', '.join(allowed)}{meant}")
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:

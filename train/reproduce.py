@@ -5,7 +5,6 @@ python -m train.reproduce A1 E6 --seeds 5
 python -m train.reproduce all --quick
 """
 
-import difflib
 import importlib
 import re
 import sys
@@ -20,15 +19,20 @@ from rich.text import Text
 
 from train import figures, files, outcome, report, results
 from train.allowed import ConfigError, check_value
-from train.command_line import answer
+from train.command_line import answer, overridden
 from train.experiments import EXPERIMENTS, Experiment, Reported
+from train.suggestions import near
 
 # What --quick makes of an experiment: it shows that everything works, and no number of worth.
 QUICK_STEPS, QUICK_TRAIN, QUICK_TEST = 60, 2000, 500
 
 _Names = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
-    tyro.conf.arg(metavar="NAME", help="Experiments, or all; without, they are listed."),
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Experiments, or all.",
+        help_behavior_hint="(default: list them)",
+    ),
 ]
 _Seeds = Annotated[int, tyro.conf.arg(help="Number of runs of each configuration.")]
 _Quick = Annotated[
@@ -87,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _reproduce,
         arguments,
         "python -m train.reproduce",
-        "Repeat the experiments of five course reports.",
+        __doc__,
     )
 
 
@@ -110,10 +114,10 @@ def select(names: Sequence[str]) -> list[Experiment]:
         return list(EXPERIMENTS)
     for name in names:
         if name.lower() not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=1)
-            meant = f"; did you mean {known[near[0]].name}?" if near else ""
-            every = ", ".join(experiment.name for experiment in EXPERIMENTS)
-            raise ConfigError(f"experiment {name}: must be all, or one of {every}{meant}")
+            every = [experiment.name for experiment in EXPERIMENTS]
+            raise ConfigError(
+                f"experiment {name}: must be all, or one of {', '.join(every)}{near(name, every)}"
+            )
     return [known[name.lower()] for name in dict.fromkeys(names)]
 
 
@@ -196,7 +200,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
 
 
 def reduced(command: str, experiment: Experiment) -> str:
-    """Return a command in the reduced form of --quick; of a flag that comes twice, the last counts.
+    """Return a command in the reduced form of --quick.
 
     Args:
         command: what follows `python -m train.`.
@@ -204,14 +208,16 @@ def reduced(command: str, experiment: Experiment) -> str:
     """
     every = _reduced_steps(experiment)
     steps = [every[number] for number in _steps(command)] or [QUICK_STEPS]
-    parts = [
-        re.sub(r"--epochs \d+", "", command),
+    shorter = [
         f"--steps {' '.join(map(str, steps))} --eval-every {max(1, max(steps) // 3)}",
         f"--train-examples {QUICK_TRAIN} --test-examples {QUICK_TEST}",
     ]
     if re.search(r"--validation [1-9]", command):
-        parts.append(f"--validation {QUICK_TEST}")
-    return " ".join([*parts, experiment.quick])
+        shorter.append(f"--validation {QUICK_TEST}")
+    words = re.sub(r"--epochs \d+", "", command).split()
+    for other in (" ".join(shorter), experiment.quick):
+        words = overridden(words, other.split())
+    return " ".join(words)
 
 
 def _reduced_steps(experiment: Experiment) -> dict[int, int]:

@@ -27,12 +27,13 @@ def run_directory(resume: Path | None, out: Path | None) -> Path | None:
     return resume
 
 
-def stored(folder: Path, command: str) -> Config:
+def stored(folder: Path, command: str, flag: str = "--resume") -> Config:
     """Return what config.json says of a run.
 
     Args:
         folder: the run directory.
         command: such as "train.mlp".
+        flag: the one that names the folder.
 
     Raises:
         StoreError: it is no run directory, or that of another command.
@@ -41,14 +42,16 @@ def stored(folder: Path, command: str) -> Config:
         config = stored_config.read_config(folder)
     except OSError as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {CONFIG} cannot be read: {error.strerror}"
+            f"{flag} {folder}: must be a run directory; {CONFIG} cannot be read: {error.strerror}"
         ) from error
     except NoConfig as error:
         raise StoreError(
-            f"--resume {folder}: must be a run directory; {CONFIG} is damaged or another's"
+            f"{flag} {folder}: must be a run directory; {CONFIG} is damaged or another's"
         ) from error
     if config.command != command:
-        raise StoreError(f"--resume {folder}: is a run of python -m {config.command}")
+        raise StoreError(
+            f"{flag} {folder}: is a run of python -m {config.command}, not of {command}"
+        )
     return config
 
 

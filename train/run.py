@@ -27,6 +27,7 @@ from train import (
     results,
     resume,
     store,
+    terminal,
 )
 from train.allowed import Refusal, augmentations
 from train.config import R, Run, flags
@@ -47,7 +48,11 @@ Network = Callable[[R, "Hyper", int], "Layer"]
 
 
 def command(
-    kind: type[R], network: Network[R], name: str, arguments: Sequence[str] | None, description: str
+    kind: type[R],
+    network: Network[R],
+    name: str,
+    arguments: Sequence[str] | None,
+    about: str | None,
 ) -> int:
     """Run a training command.
 
@@ -56,16 +61,17 @@ def command(
         network: its network.
         name: the command is `python -m train.NAME`.
         arguments: the words after the command; None for those of this process.
-        description: what the help says that it does.
+        about: what it does, and examples, see `command_line.read`.
 
     Returns:
         The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
         be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
         after SIGTERM. Each but 0 comes with one line on stderr.
     """
+    terminal.set_up()
     try:
         with Signals() as signals:
-            sweep = parse(kind, arguments, f"python -m train.{name}", description)
+            sweep = parse(kind, arguments, f"python -m train.{name}", about)
             _run(sweep, network, name, signals)
             return processes.end(0)
     except Refusal as error:
@@ -74,7 +80,7 @@ def command(
         message, status = "; ".join([f"error: {error}", *notes(error)]), 1
     except Stopped as stopped:
         message, status = "; ".join([str(stopped), *notes(stopped)]), stopped.status
-    return processes.end(status, message)
+    return processes.end(status, terminal.one_line(message))
 
 
 def notes(error: BaseException) -> list[str]:

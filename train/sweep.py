@@ -7,9 +7,11 @@ is read at several.
 """
 
 import dataclasses
+import inspect
 import itertools
 import math
 import random
+import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from train.allowed import (
     completed,
     option,
 )
-from train.command_line import read
+from train.command_line import overridden, read
 from train.config import Lockstep, Machines, R, Run, flags, replaced
 
 # Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
@@ -95,14 +97,14 @@ class Group(NamedTuple):
         return sorted({step for steps in self.readers.values() for step in steps.values()})
 
 
-def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description: str) -> Sweep[R]:
+def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str | None) -> Sweep[R]:
     """Parse a command line; that of a run to go on with is completed by its own flags.
 
     Args:
         kind: the dataclass of a run of the command.
         arguments: the words after the command; None for those of this process.
         prog: the command, as the help shows it.
-        description: what it does.
+        about: what it does, and examples, see `command_line.read`.
 
     Returns:
         The runs.
@@ -114,12 +116,13 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, description
         SystemExit: after printing the help.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    values = _values(kind, given, prog, description)
+    values = _values(kind, given, prog, about)
     directory = resume.run_directory(values["resume"], values["out"])
     if directory is not None:
-        before = resume.stored(directory, prog.removeprefix("python -m ")).given
+        flag = "--out" if values["resume"] is None else "--resume"
+        before = resume.stored(directory, prog.removeprefix("python -m "), flag).given
         if values["resume"] is not None:
-            values = _values(kind, [*resume.words(before), *given], prog, description)
+            values = _values(kind, overridden(resume.words(before), given), prog, about)
         resume.check_same(directory, before, _as_json(values))
     as_given = _as_json(values)
     sweep, machines = _taken(values, Lockstep), _taken(values, Machines)
@@ -140,10 +143,10 @@ def _taken(values: dict[str, Any], part: type[P]) -> P:
 
 
 def _values(
-    kind: type[Run], arguments: Sequence[str], prog: str, description: str
+    kind: type[Run], arguments: Sequence[str], prog: str, about: str | None
 ) -> dict[str, Any]:
     """The values of all flags by name, tuples but for `ONE_VALUE`, `Lockstep` and `Machines`."""
-    parsed = read(_with_several_values(kind), arguments, prog, description)
+    parsed = read(_with_several_values(kind), arguments, prog, about)
     return {
         name: value
         for part in dataclasses.fields(parsed)
@@ -165,12 +168,12 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 def _with_several_values(kind: type[Run]) -> Any:
     """Return the dataclass of a run in which a flag is a tuple of values, but for `ONE_VALUE`."""
 
-    def several(part: type) -> type:
+    def remade(part: type) -> type:
         fields = []
         for field in dataclasses.fields(part):
             hint = typing.get_type_hints(part, include_extras=True)[field.name]
             default: Any = field.default
-            if field.name not in ONE_VALUE:
+            if part not in (Lockstep, Machines) and field.name not in ONE_VALUE:
                 default = (default,)
                 if typing.get_origin(hint) is Annotated:
                     one, *notes = typing.get_args(hint)
@@ -178,11 +181,13 @@ def _with_several_values(kind: type[Run]) -> Any:
                 else:
                     hint = tuple[hint, ...]  # type: ignore[valid-type]
             fields.append((field.name, hint, dataclasses.field(default=default)))
-        names = {"__doc__": part.__doc__}
+        # Tyro leaves a line of its own to what begins with a digit or a dash.
+        names = {"__doc__": re.sub(r"\n {8,}", " ", inspect.getdoc(part) or "")}
         return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
 
-    parts = {f.name: several(typing.get_type_hints(kind)[f.name]) for f in dataclasses.fields(kind)}
+    parts = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
     parts |= {"sweep": Lockstep, "machines": Machines}
+    parts = {name: remade(part) for name, part in parts.items()}
     return dataclasses.make_dataclass(
         kind.__name__,
         [(name, part, dataclasses.field(default=part())) for name, part in parts.items()],
