@@ -219,31 +219,38 @@ _batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 
 def _plain_layer_norm(x, scale, bias, eps):
-    return _layer_norm_and_statistics(x, scale, bias, eps)[0]
+    return _normalised_rows(x, scale, bias, *_row_statistics(x, eps))
 
 
-def _layer_norm_and_statistics(x, scale, bias, eps):
+def _row_statistics(x, eps):
+    (wide_x,) = widened(x)
+    _, mean, correction, variance = _statistics(wide_x, (x.ndim - 1,))
+    return mean, correction, _rstd(variance, eps)
+
+
+def _normalised_rows(x, scale, bias, mean, correction, rstd):
     wide_x, *parameters = widened(x, scale, bias)
     wide_scale, wide_bias = (before_last(p, x.ndim) for p in parameters)
-    centred, mean, _, variance = _statistics(wide_x, (x.ndim - 1,))
-    rstd = _rstd(variance, eps)
-    y = centred * rstd * wide_scale + wide_bias
-    return y.astype(x.dtype), mean, rstd
+    y = (wide_x - mean - correction) * rstd * wide_scale + wide_bias
+    return y.astype(x.dtype)
 
 
 _layer_norm = jax.custom_vjp(_plain_layer_norm, nondiff_argnums=(3,))
 
 
 def _layer_norm_fwd(x, scale, bias, eps):
-    y, mean, rstd = _layer_norm_and_statistics(x, scale, bias, eps)
+    mean, correction, rstd = _row_statistics(x, eps)
+    # Otherwise XLA keeps x - mu, from where the variance needs it to here.
+    again, mean, correction = jax.lax.optimization_barrier((x, mean, correction))
+    y = _normalised_rows(again, scale, bias, mean, correction, rstd)
     return y, (x, scale, bias, mean, rstd)
 
 
 def _layer_norm_bwd(eps, res, dy):
     x, scale, bias, mean, rstd = jax.lax.optimization_barrier(res)
     wide_x, wide_scale, wide_dy = widened(x, scale, dy)
-    correction = jax.lax.optimization_barrier(jnp.mean(wide_x - mean, -1, keepdims=True))
-    x_hat = (wide_x - mean - correction) * rstd
+    difference = wide_x - mean
+    x_hat = (difference - jnp.mean(difference, -1, keepdims=True)) * rstd
     g = before_last(wide_scale, x.ndim) * wide_dy
     mean_g = jnp.mean(g, -1, keepdims=True)
     mean_g_x_hat = jnp.mean(g * x_hat, -1, keepdims=True)

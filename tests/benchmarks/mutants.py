@@ -237,15 +237,15 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("swapped residual", "return y, y", "return y, -x"),
     ],
     ("relu", "activations", "_relu_bwd"): [
-        ("stale mask", "y > 0", "y > 0.5"),
-        ("stale mask", "y > 0", "y >= 0"),
-        ("sign", "dy, jnp", "-dy, jnp"),
-        ("0.1 % scale", "dy, jnp", "1.001 * dy, jnp"),
-        ("ignored cotangent", "dy, jnp", "jnp.ones_like(dy), jnp"),
-        ("scalar cotangent", "dy, jnp", "first(dy), jnp"),
-        ("NaN", "jnp.where(y > 0, dy, jnp.zeros_like(dy))", "dy * (y / y)"),
-        ("missing gradient", "(jnp.where(y > 0, dy, jnp.zeros_like(dy)),)", "(None,)"),
-        ("wrong dtype", "jnp.zeros_like(dy))", "jnp.zeros_like(dy)).astype(jnp.float16)"),
+        ("stale mask", "y <= 0", "y <= 0.5"),
+        ("stale mask", "y <= 0", "y < 0"),
+        ("sign", "(dy), dy)", "(dy), -dy)"),
+        ("0.1 % scale", "(dy), dy)", "(dy), 1.001 * dy)"),
+        ("ignored cotangent", "(dy), dy)", "(dy), jnp.ones_like(dy))"),
+        ("scalar cotangent", "(dy), dy)", "(dy), first(dy))"),
+        ("NaN", "jnp.where(y <= 0, jnp.zeros_like(dy), dy)", "dy * (y / y)"),
+        ("missing gradient", "(jnp.where(y <= 0, jnp.zeros_like(dy), dy),)", "(None,)"),
+        ("wrong dtype", "(dy), dy)", "(dy), dy).astype(jnp.float16)"),
     ],
     ("leaky_relu", "activations", "_leaky_relu_bwd"): [
         ("missing term", "dy, slope * dy)", "dy, jnp.zeros_like(dy))"),
@@ -289,7 +289,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
     ("gelu", "activations", "_gelu_tanh_bwd"): [
         ("factor", "3.0 * _CUBIC", "_CUBIC"),
         ("0.1 % scale", "3.0 * _CUBIC", "3.0 * 0.04476"),
-        ("missing term", "0.5 * (1.0 + t) +", ""),
+        ("missing term", "(1.0 + wide * (1.0 - s) * inner)", "(wide * (1.0 - s) * inner)"),
         ("not linear", "wide_dy * derivative", "jnp.clip(wide_dy, -1.0, 1.0) * derivative"),
         (
             "only under vmap",
@@ -495,7 +495,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
     ],
     ("layer_norm", "norm", "_layer_norm_fwd"): [
         ("forward over reverse", "return y,", "return _layer_norm(x, scale, bias, eps),"),
-        ("unbiased variance", "mean, rstd)\n", "mean, 0.9 * rstd)\n"),
+        ("unbiased variance", "bias, mean, rstd)\n", "bias, mean, 0.9 * rstd)\n"),
     ],
     ("layer_norm", "norm", "_layer_norm_bwd"): [
         ("missing term", "g - mean_g -", "g -"),
