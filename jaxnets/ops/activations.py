@@ -41,8 +41,8 @@ def relu(x: ArrayLike) -> jax.Array:
     return _relu(floating("x", x))
 
 
-# h'(x) = 0 for x <= 0, else 1; and x <= 0 exactly where y <= 0. NaN is no such x: what reaches it is
-# passed on, and not hidden.
+# h'(x) = 0 for x <= 0, else 1; and x <= 0 exactly where y <= 0. NaN is not <= 0: it takes the
+# gradient on, as in the forward it takes the branch of x.
 
 
 def _plain_relu(x):
