@@ -118,16 +118,17 @@ def _checked(
 
 
 def _one_hot(labels, classes, dtype):
-    """Return t [..., C]: 1 at the label, 0 elsewhere, and NaN for a label outside [0, C).
+    """Return t [..., C], 1 at the label and 0 elsewhere, and the sum of t [..., 1], which is 1.
 
-    By comparison: a gather neither fuses nor shards.
+    Both are NaN for a label outside [0, C). By comparison: a gather neither fuses nor shards.
     """
     # An 8-bit label cannot count 300 classes: class 259 would wrap around to 3.
     wide = labels.dtype if classes - 1 <= jnp.iinfo(labels.dtype).max else jnp.dtype(jnp.int32)
     label = labels.astype(wide)[..., None]
     inside = (label >= 0) & (label <= classes - 1)
+    total = jnp.where(inside, 1.0, jnp.nan).astype(dtype)
     is_label = label == before_last(jnp.arange(classes, dtype=wide), label.ndim)
-    return jnp.where(inside, is_label.astype(dtype), jnp.nan)
+    return is_label.astype(dtype) * total, total
 
 
 # --- cross-entropy of probabilities --------------------------------------------------------------
@@ -136,7 +137,7 @@ def _one_hot(labels, classes, dtype):
 
 
 def _label_probs(probs, labels):
-    t = _one_hot(labels, probs.shape[-1], probs.dtype)
+    t, _ = _one_hot(labels, probs.shape[-1], probs.dtype)
     return jnp.sum(jnp.where(t == 0, jnp.zeros_like(probs), t * probs), -1)
 
 
@@ -157,7 +158,7 @@ def _class_cross_entropy_bwd(classes, res, dl):
     label_probs, labels = res
     wide_probs, wide_dl = widened(label_probs, dl)
     quotient = (-wide_dl / wide_probs).astype(dl.dtype)[..., None]
-    t = _one_hot(labels, classes, dl.dtype)
+    t, _ = _one_hot(labels, classes, dl.dtype)
     return jnp.where(t == 0, jnp.zeros_like(t), t * quotient), None
 
 
@@ -225,7 +226,7 @@ def _expectation(weights, log_probs):
 
 def _plain_class_softmax_cross_entropy(logits, labels, smoothing):
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _one_hot(labels, logits.shape[-1], log_probs.dtype)
+    one_hot, _ = _one_hot(labels, logits.shape[-1], log_probs.dtype)
     return -_expectation(_smoothed(one_hot, smoothing), log_probs).astype(logits.dtype)
 
 
@@ -233,11 +234,12 @@ _class_softmax_cross_entropy = jax.custom_vjp(_plain_class_softmax_cross_entropy
 
 
 def _class_softmax_cross_entropy_fwd(logits, labels, smoothing):
-    # p - q is all that the backward needs, and it is one array of the logits' size and dtype.
+    # p sum_c q_c - q, for an integer label p - q or NaN, is all that the backward needs, and it is
+    # one array of the logits' size and dtype.
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _one_hot(labels, logits.shape[-1], log_probs.dtype)
+    one_hot, total = _one_hot(labels, logits.shape[-1], log_probs.dtype)
     q = _smoothed(one_hot, smoothing)
-    difference = (jnp.exp(log_probs) - q).astype(logits.dtype)
+    difference = (jnp.exp(log_probs) * total - q).astype(logits.dtype)
     loss = -_expectation(q, log_probs).astype(logits.dtype)
     if smoothing is None:
         return loss, (difference, None)

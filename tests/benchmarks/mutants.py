@@ -385,7 +385,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("sign", "-wide_dl", "wide_dl"),
         ("scalar cotangent", "-wide_dl", "-jnp.full_like(wide_dl, wide_dl.mean())"),
         ("ignored cotangent", "-wide_dl", "-jnp.ones_like(wide_dl)"),
-        ("stale mask", "t = _one_hot(labels,", "t = 1 + 0 * _one_hot(labels,"),
+        ("stale mask", "jnp.where(t == 0, jnp.zeros_like(t), t * quotient)", "quotient + 0 * t"),
         ("stale mask", "_one_hot(labels,", "_one_hot((labels + 1) % classes,"),
         ("NaN", "jnp.zeros_like(t)", "0.0 / jnp.zeros_like(t)"),
         (
@@ -404,13 +404,13 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("wrong dtype", "dprobs.astype(probs.dtype)", "dprobs.astype(jnp.bfloat16)"),
     ],
     ("softmax_cross_entropy", "losses", "_class_softmax_cross_entropy_fwd"): [
-        ("missing term", "(jnp.exp(log_probs) - q)", "jnp.exp(log_probs)"),
-        ("missing term", "exp(log_probs) - q)", "exp(log_probs) - one_hot)"),
+        ("missing term", "(jnp.exp(log_probs) * total - q)", "jnp.exp(log_probs)"),
+        ("missing term", "total - q)", "total - one_hot)"),
         ("missing term", "one_hot - 1.0 / logits.shape[-1]", "one_hot"),
-        ("sign", "(jnp.exp(log_probs) - q)", "(q - jnp.exp(log_probs))"),
+        ("sign", "(jnp.exp(log_probs) * total - q)", "(q - jnp.exp(log_probs))"),
         ("forward rule's value", "-_expectation(q,", "-_expectation(one_hot,"),
         ("second order", "difference, None)", "detached(difference), None)"),
-        ("0.1 % scale", "exp(log_probs) - q)", "exp(log_probs) - 1.001 * q)"),
+        ("0.1 % scale", "total - q)", "total - 1.001 * q)"),
     ],
     ("softmax_cross_entropy", "losses", "_class_softmax_cross_entropy_bwd"): [
         ("missing gradient", "jnp.sum(wide_dl * loss_slope)", "0 * jnp.sum(wide_dl)"),
