@@ -12,6 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxnets.ops.arguments import floating_scalar, known_number
+
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], tuple[jax.Array, jax.Array]]
 
 
@@ -27,10 +29,18 @@ def normal(std: float) -> Initializer:
 
     Returns:
         The initialiser.
+
+    Raises:
+        TypeError: std is not a number.
+        ValueError: std is negative or NaN.
     """
+    known = known_number("normal: std", std)
+    if known is not None and not known >= 0:
+        raise ValueError(f"normal: std must not be negative; got {std}")
 
     def initializer(key, shape, dtype):
-        return std * jax.random.normal(key, shape, dtype), jnp.zeros(shape[-1:], dtype)
+        factor = floating_scalar("normal: std", std, dtype)
+        return factor * jax.random.normal(key, shape, dtype), jnp.zeros(shape[-1:], dtype)
 
     return initializer
 
@@ -44,7 +54,7 @@ def named(name: str, std: float | None = None) -> Initializer:
     known = {"he": he, "glorot": glorot, "pytorch": pytorch}
     if name == "normal" and std is not None:
         return normal(std)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"initializer must be one of {[*known, 'normal']}, normal with a std; got {name!r}"
         )

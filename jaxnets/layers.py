@@ -19,6 +19,18 @@ from jax.typing import ArrayLike
 
 from jaxnets import ops
 from jaxnets.initializers import Initializer, he
+from jaxnets.ops.activations import approximates
+from jaxnets.ops.arguments import (
+    before_last,
+    check_fraction,
+    flag,
+    floating_scalar,
+    known_number,
+    one_dtype,
+    positive,
+    whole_number,
+    widened,
+)
 from jaxnets.ops.windows import Padding, pair
 
 Params = Any  # A pytree of arrays.
@@ -57,10 +69,12 @@ def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = Tru
         A layer with parameters {"weight", "bias"} or {"weight"}.
 
     Raises:
+        TypeError: features is not a whole number, the initializer is no function, or use_bias is
+            not a truth value.
         ValueError: there are no features; or, from `init`, the input has no axis or an empty one.
     """
-    if features < 1:
-        raise ValueError(f"Linear: features must be at least 1; got {features}")
+    features = _checked_weights("Linear", features, initializer)
+    use_bias = flag("Linear: use_bias", use_bias)
 
     def init(key, input_shape):
         _need_features(f"Linear({features})", input_shape)
@@ -102,12 +116,14 @@ def Conv2d(
         of a linear layer is, so that L2 regularisation covers it.
 
     Raises:
-        TypeError: a number is not a whole one.
+        TypeError: a number is not a whole one, the initializer is no function, or use_bias is not a
+            truth value.
         ValueError: there are no features; or, from `init`, the input is not such an image or the
             op does not take it.
     """
-    if features < 1:
-        raise ValueError(f"Conv2d: features must be at least 1; got {features}")
+    features = _checked_weights("Conv2d", features, initializer)
+    groups = whole_number("Conv2d: groups", groups)
+    use_bias = flag("Conv2d: use_bias", use_bias)
     size = pair("Conv2d", "window", window)
 
     def convolve(x, weight, bias):
@@ -117,7 +133,8 @@ def Conv2d(
 
     def init(key, input_shape):
         _need_image(f"Conv2d({features})", input_shape)
-        shape = (*size, max(input_shape[2] // groups, 1), features)
+        # The op refuses fewer groups than 1.
+        shape = (*size, max(input_shape[2] // max(groups, 1), 1), features)
         weight, bias = initializer(key, shape, jnp.float32)
         params = {"weight": weight, "bias": bias} if use_bias else {"weight": weight}
         return params, {}, _output_shape(lambda x: convolve(x, weight, bias), input_shape)
@@ -126,6 +143,18 @@ def Conv2d(
         return convolve(x, params["weight"], params.get("bias")), state
 
     return Layer("Conv2d", init, apply)
+
+
+def _checked_weights(name: str, features: int, initializer: Initializer) -> int:
+    """Return the number of features, at least 1; TypeError for what cannot draw weights."""
+    features = whole_number(f"{name}: features", features)
+    if features < 1:
+        raise ValueError(f"{name}: features must be at least 1; got {features}")
+    if not callable(initializer):
+        raise TypeError(
+            f"{name}: initializer must be a function, such as initializers.he; got {initializer!r}"
+        )
+    return features
 
 
 def _need_image(name: str, input_shape: Shape) -> None:
@@ -210,16 +239,19 @@ def Relu() -> Layer:
 
 def LeakyRelu(negative_slope: ArrayLike = 0.01) -> Layer:
     """Leaky rectified linear unit with a slope that may be traced, `ops.leaky_relu`."""
+    known_number("LeakyRelu: negative_slope", negative_slope)
     return _elementwise("LeakyRelu", lambda x: ops.leaky_relu(x, negative_slope))
 
 
 def Elu(alpha: ArrayLike = 1.0) -> Layer:
     """Exponential linear unit with an alpha that may be traced, `ops.elu`."""
+    known_number("Elu: alpha", alpha)
     return _elementwise("Elu", lambda x: ops.elu(x, alpha))
 
 
-def Gelu(*, approximate: bool = False) -> Layer:
+def Gelu(*, approximate: bool | str = False) -> Layer:
     """Gaussian error linear unit, `ops.gelu`."""
+    approximate = approximates(approximate)
     return _elementwise("Gelu", lambda x: ops.gelu(x, approximate=approximate))
 
 
@@ -263,13 +295,18 @@ def Dropout(rate: ArrayLike) -> Layer:
 
     Returns:
         A layer without parameters, whose `apply` raises a ValueError when training without a key.
+
+    Raises:
+        TypeError: rate is not a number.
+        ValueError: a concrete rate lies outside [0, 1).
     """
+    check_fraction("Dropout: rate", rate, one=False)
 
     def init(key, input_shape):
         return {}, {}, input_shape
 
     def apply(params, state, x, *, key=None, training=False):
-        if not training:
+        if not flag("Dropout: training", training):
             return x, state
         if key is None:
             raise ValueError("Dropout: apply(..., training=True) needs a key; got None")
@@ -283,42 +320,64 @@ def BatchNorm(momentum: ArrayLike = 0.1, eps: float = 1e-5) -> Layer:
 
     Training uses the statistics of the batch, and moves the running ones towards them:
     running <- (1 - momentum) running + momentum batch, where the batch's variance is the unbiased
-    one (divided by N - 1), as in PyTorch. Inference uses the running ones.
+    one (divided by N - 1), as in PyTorch. An empty batch leaves them as they are. Inference uses
+    the running ones.
 
     Args:
         momentum: the weight of the newest batch, in [0, 1]; other libraries call 1 - momentum so.
+            It may be traced.
         eps: positive; added to the variance.
 
     Returns:
         A layer with parameters {"scale", "bias"} and state {"mean", "variance"}, all [features].
+
+    Raises:
+        TypeError: momentum or eps is not a number, or eps is traced.
+        ValueError: a concrete momentum lies outside [0, 1], or eps is not positive.
     """
+    check_fraction("BatchNorm: momentum", momentum)
+    eps = positive("BatchNorm: eps", eps)
 
     def init(key, input_shape):
         _need_features("BatchNorm", input_shape)
-        zeros, ones = jnp.zeros(input_shape[-1:]), jnp.ones(input_shape[-1:])
+        zeros, ones = _zeros_and_ones(input_shape)
         return {"scale": ones, "bias": zeros}, {"mean": zeros, "variance": ones}, input_shape
 
     def apply(params, state, x, *, key=None, training=False):
         scale, bias = params["scale"], params["bias"]
-        if not training:
-            rstd = jax.lax.rsqrt(state["variance"] + eps)
-            y = (x - state["mean"]) * rstd * scale + bias
+        if not flag("BatchNorm: training", training):
+            wide_x, *vectors = widened(x, state["mean"], state["variance"], scale, bias)
+            mean, variance, scale, bias = (before_last(vector, x.ndim) for vector in vectors)
+            y = (wide_x - mean) * jax.lax.rsqrt(variance + eps) * scale + bias
             return y.astype(x.dtype), state
         y, mean, variance = ops.batch_norm(x, scale, bias, eps=eps)
         count = math.prod(x.shape[:-1])
+        if count == 0:
+            return y, state
         batch = {"mean": mean, "variance": variance * (count / max(count - 1, 1))}
-        return y, jax.tree.map(lambda old, new: old + momentum * (new - old), state, batch)
+
+        def moved(old, new):
+            weight = floating_scalar("BatchNorm: momentum", momentum, old.dtype)
+            return old + weight * (new.astype(old.dtype) - old)
+
+        return y, jax.tree.map(moved, state, batch)
 
     return Layer("BatchNorm", init, apply)
 
 
+def _zeros_and_ones(input_shape: Shape) -> tuple[jax.Array, jax.Array]:
+    features = input_shape[-1:]
+    return jnp.zeros(features, jnp.float32), jnp.ones(features, jnp.float32)
+
+
 def LayerNorm(eps: float = 1e-5) -> Layer:
     """Layer normalisation over the last axis, `ops.layer_norm`; parameters {"scale", "bias"}."""
+    eps = positive("LayerNorm: eps", eps)
 
     def init(key, input_shape):
         _need_features("LayerNorm", input_shape)
-        params = {"scale": jnp.ones(input_shape[-1:]), "bias": jnp.zeros(input_shape[-1:])}
-        return params, {}, input_shape
+        zeros, ones = _zeros_and_ones(input_shape)
+        return {"scale": ones, "bias": zeros}, {}, input_shape
 
     def apply(params, state, x, *, key=None, training=False):
         return ops.layer_norm(x, params["scale"], params["bias"], eps=eps), state
@@ -328,10 +387,11 @@ def LayerNorm(eps: float = 1e-5) -> Layer:
 
 def RMSNorm(eps: float = 1e-5) -> Layer:
     """Root mean square normalisation over the last axis, `ops.rms_norm`; parameters {"scale"}."""
+    eps = positive("RMSNorm: eps", eps)
 
     def init(key, input_shape):
         _need_features("RMSNorm", input_shape)
-        return {"scale": jnp.ones(input_shape[-1:])}, {}, input_shape
+        return {"scale": _zeros_and_ones(input_shape)[1]}, {}, input_shape
 
     def apply(params, state, x, *, key=None, training=False):
         return ops.rms_norm(x, params["scale"], eps=eps), state
@@ -387,6 +447,7 @@ def residual(layer: Layer) -> Layer:
 
     def apply(params, state, x, *, key=None, training=False):
         y, state = layer.apply(params, state, x, key=key, training=training)
+        x, y = one_dtype(x=x, y=y)
         return x + y, state
 
     return Layer("residual", init, apply, (layer,))

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxnets import initializers, layers
 from jaxnets.initializers import Initializer
 from jaxnets.layers import Layer, serial
+from jaxnets.ops.arguments import whole_number
 
 NORMS: dict[str, Callable[[], Layer]] = {
     "batch": layers.BatchNorm,
@@ -42,12 +43,14 @@ def mlp(
         A layer from images [batch, ...] to logits [batch, widths[-1]].
 
     Raises:
+        TypeError: a number is not one, or a width not a whole one.
         ValueError: there are no widths, one is below 1, or a name is unknown.
     """
+    widths = [whole_number("mlp: a width", width) for width in widths]
     if not widths or min(widths) < 1:
         raise ValueError(f"mlp: widths must be one or more numbers from 1 on; got {list(widths)}")
     activate = _activation("mlp", activation, negative_slope, alpha)
-    if norm is not None and norm not in NORMS:
+    if norm is not None and not (isinstance(norm, str) and norm in NORMS):
         raise ValueError(f"mlp: norm must be one of {[None, *NORMS]}; got {norm!r}")
     drops = not (isinstance(dropout, int | float) and dropout == 0)
 
@@ -182,11 +185,12 @@ def _halved() -> Layer:
 
 
 def _need_stages(name: str, stages: Sequence[Sequence[int]], classes: int) -> None:
-    if not stages or not all(stages) or min(map(min, stages)) < 1:
+    numbers = [[whole_number(f"{name}: a number of stages", n) for n in stage] for stage in stages]
+    if not numbers or not all(numbers) or min(map(min, numbers)) < 1:
         raise ValueError(
             f"{name}: stages must be one or more of one or more numbers from 1 on; got {stages}"
         )
-    if classes < 1:
+    if whole_number(f"{name}: classes", classes) < 1:
         raise ValueError(f"{name}: classes must be at least 1; got {classes}")
 
 
@@ -201,7 +205,7 @@ def _activation(name: str, activation: str, negative_slope: ArrayLike, alpha: Ar
         "sigmoid": layers.Sigmoid(),
         "softplus": layers.Softplus(),
     }
-    if activation not in activations:
+    if not isinstance(activation, str) or activation not in activations:
         raise ValueError(
             f"{name}: activation must be one of {list(activations)}; got {activation!r}"
         )

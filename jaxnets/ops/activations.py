@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import floating, floating_scalar, varying_together, widened
+from jaxnets.ops.arguments import flag, floating, floating_scalar, varying_together, widened
 
 # --- relu ----------------------------------------------------------------------------------------
 
@@ -41,7 +41,8 @@ def relu(x: ArrayLike) -> jax.Array:
     return _relu(floating("x", x))
 
 
-# h'(x) = 1 for x > 0, else 0; and x > 0 exactly where y > 0.
+# h'(x) = 0 for x <= 0, else 1; and x <= 0 exactly where y <= 0. NaN is not <= 0: it takes the
+# gradient on, as in the forward it takes the branch of x.
 
 
 def _plain_relu(x):
@@ -58,7 +59,7 @@ def _relu_fwd(x):
 
 
 def _relu_bwd(y, dy):
-    return (jnp.where(y > 0, dy, jnp.zeros_like(dy)),)
+    return (jnp.where(y <= 0, jnp.zeros_like(dy), dy),)
 
 
 _relu.defvjp(_relu_fwd, _relu_bwd)
@@ -182,24 +183,53 @@ _SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
 
 
-def gelu(x: ArrayLike, *, approximate: bool = False) -> jax.Array:
+def gelu(x: ArrayLike, *, approximate: bool | str = False) -> jax.Array:
     """Gaussian error linear unit, y = x Phi(x), Phi the standard normal distribution function.
 
     Args:
         x: [...], floating.
-        approximate: replace Phi(x) by (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. The default
-            is the exact form, as in PyTorch and Keras (`jax.nn.gelu` approximates by default).
+        approximate: True, or PyTorch's "tanh", to replace Phi(x) by
+            (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2; False, or "none", for the exact form.
+            The default is exact, as in PyTorch and Keras (`jax.nn.gelu` approximates by default).
 
     Returns:
         [...], x's dtype.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or approximate is neither a truth value nor a word.
+        ValueError: approximate is another word.
 
     Source: Hendrycks and Gimpel, Gaussian error linear units (2016), section 2.
     """
     x = floating("x", x)
-    return _gelu_tanh(x) if approximate else _gelu_exact(x)
+    return _gelu_tanh(x) if approximates(approximate) else _gelu_exact(x)
+
+
+def approximates(approximate: bool | str) -> bool:
+    """Return what `gelu`'s argument of this name says, a truth value or one of PyTorch's words."""
+    if isinstance(approximate, str):
+        if approximate not in ("none", "tanh"):
+            raise ValueError(
+                f'gelu: approximate must be True, False, "tanh" or "none"; got {approximate!r}'
+            )
+        return approximate == "tanh"
+    return flag("gelu: approximate", approximate)
+
+
+# Beyond -_FAR and _FAR, gelu and silu are 0 and x to the last digit, also in float64, and have
+# slopes of 0 and 1. Their factors are not: x Phi(x) at -inf is inf 0. There, x is taken as _FAR.
+
+_FAR = 1000.0
+
+
+def _near(x):
+    return jnp.clip(x, -_FAR, _FAR)
+
+
+def _times_cdf(cdf, x):
+    """Return x cdf(x)."""
+    near = _near(x)
+    return jnp.where(x > _FAR, x, near * cdf(near))
 
 
 # Exact: h(x) = x Phi(x), so h'(x) = Phi(x) + x phi(x) with phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
@@ -212,7 +242,7 @@ def _normal_cdf(x):
 
 def _plain_gelu_exact(x):
     (wide,) = widened(x)
-    return (wide * _normal_cdf(wide)).astype(x.dtype)
+    return _times_cdf(_normal_cdf, wide).astype(x.dtype)
 
 
 _gelu_exact = jax.custom_vjp(_plain_gelu_exact)
@@ -225,6 +255,7 @@ def _gelu_exact_fwd(x):
 def _gelu_exact_bwd(x, dy):
     # Else XLA takes Phi(x) for the forward's, and on a CPU keeps two arrays from there to here.
     wide, wide_dy = widened(jax.lax.optimization_barrier(x), dy)
+    wide = _near(wide)
     density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
     return ((wide_dy * (_normal_cdf(wide) + wide * density)).astype(dy.dtype),)
 
@@ -232,14 +263,19 @@ def _gelu_exact_bwd(x, dy):
 _gelu_exact.defvjp(_gelu_exact_fwd, _gelu_exact_bwd)
 
 
-# Approximate: with u = c (x + k x^3), t = tanh(u) and du/dx = c (1 + 3 k x^2),
-# h(x) = x (1 + t) / 2, so h'(x) = (1 + t) / 2 + x (1 - t^2) / 2 du/dx.
+# Approximate: with u = c (x + k x^3), (1 + tanh(u)) / 2 = sigma(2 u), which keeps the digits of the
+# left tail. With s = sigma(2 u) and d(2 u)/dx = 2 c (1 + 3 k x^2), h(x) = x s, so
+#
+#   h'(x) = s + x s (1 - s) d(2 u)/dx = s (1 + x (1 - s) 2 c (1 + 3 k x^2))
+
+
+def _tanh_cdf(x):
+    return jax.lax.logistic(2.0 * _SQRT_2_OVER_PI * x * (1.0 + _CUBIC * x * x))
 
 
 def _plain_gelu_tanh(x):
     (wide,) = widened(x)
-    t = jnp.tanh(_SQRT_2_OVER_PI * (wide + _CUBIC * wide * wide * wide))
-    return (0.5 * wide * (1.0 + t)).astype(x.dtype)
+    return _times_cdf(_tanh_cdf, wide).astype(x.dtype)
 
 
 _gelu_tanh = jax.custom_vjp(_plain_gelu_tanh)
@@ -251,9 +287,10 @@ def _gelu_tanh_fwd(x):
 
 def _gelu_tanh_bwd(x, dy):
     wide, wide_dy = widened(x, dy)
-    t = jnp.tanh(_SQRT_2_OVER_PI * (wide + _CUBIC * wide * wide * wide))
-    du = _SQRT_2_OVER_PI * (1.0 + 3.0 * _CUBIC * wide * wide)
-    derivative = 0.5 * (1.0 + t) + 0.5 * wide * (1.0 - t) * (1.0 + t) * du
+    wide = _near(wide)
+    s = _tanh_cdf(wide)
+    inner = 2.0 * _SQRT_2_OVER_PI * (1.0 + 3.0 * _CUBIC * wide * wide)
+    derivative = s * (1.0 + wide * (1.0 - s) * inner)
     return ((wide_dy * derivative).astype(dy.dtype),)
 
 
@@ -286,7 +323,7 @@ def silu(x: ArrayLike) -> jax.Array:
 
 def _plain_silu(x):
     (wide,) = widened(x)
-    return (wide * jax.lax.logistic(wide)).astype(x.dtype)
+    return _times_cdf(jax.lax.logistic, wide).astype(x.dtype)
 
 
 _silu = jax.custom_vjp(_plain_silu)
@@ -298,6 +335,7 @@ def _silu_fwd(x):
 
 def _silu_bwd(x, dy):
     wide, wide_dy = widened(x, dy)
+    wide = _near(wide)
     sigma = jax.lax.logistic(wide)
     derivative = sigma * (1.0 + wide * (1.0 - sigma))
     return ((wide_dy * derivative).astype(dy.dtype),)

@@ -13,7 +13,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxnets.ops import convolution_forms as forms
-from jaxnets.ops.arguments import one_dtype, varying_together, widened
+from jaxnets.ops.arguments import before_last, one_dtype, varying_together, whole_number, widened
 from jaxnets.ops.windows import Padding, pair, window_on
 
 
@@ -68,8 +68,7 @@ def conv2d(
         )
     size = pair("conv2d", "the kernel's window", kernel.shape[:2])
     window = window_on("conv2d", x, size, stride, padding, dilation)
-    if not isinstance(groups, int):
-        raise TypeError(f"conv2d: groups must be a whole number; got {groups!r}")
+    groups = whole_number("conv2d: groups", groups)
     channels, features = x.shape[3], kernel.shape[3]
     if groups < 1 or channels != kernel.shape[2] * groups or features % groups:
         raise ValueError(
@@ -107,7 +106,7 @@ def _plain_conv2d(x, kernel, bias, window, groups):
     if bias is None:
         return y
     wide_y, wide_bias = widened(y, bias)
-    return (wide_y + wide_bias).astype(x.dtype)
+    return (wide_y + before_last(wide_bias, y.ndim)).astype(x.dtype)
 
 
 _conv2d = jax.custom_vjp(_plain_conv2d, nondiff_argnums=(3, 4))

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnets.ops.arguments import (
-    concrete,
     floating,
-    floating_scalar,
+    fraction,
     sharding_of,
     varying_together,
     widened,
@@ -21,7 +20,8 @@ def dropout(x: ArrayLike, key: jax.Array, rate: ArrayLike) -> jax.Array:
         x: [...], floating.
         key: a random key, `jax.random.key(seed)`; the same key drops the same entries.
         rate: scalar in [0, 1), the probability to drop; it may be traced. It is held constant: its
-            gradient is 0, because the mask is a step function of it.
+            gradient is 0, because the mask is a step function of it. A traced rate outside of
+            [0, 1) gives NaN.
 
     Returns:
         [...], x's dtype, with x as its expectation.
@@ -37,11 +37,8 @@ def dropout(x: ArrayLike, key: jax.Array, rate: ArrayLike) -> jax.Array:
     """
     x = floating("x", x)
     _check_key(key)
-    known = concrete(rate)
-    if known is not None and known.shape == () and not 0 <= known < 1:
-        raise ValueError(f"rate must lie in [0, 1); got {rate}")
     # float32 whatever x is, so that a key drops the same entries in every dtype.
-    rate = floating_scalar("rate", rate, jnp.dtype(jnp.float32))
+    rate = fraction("rate", rate, jnp.dtype(jnp.float32), one=False)
     x, key, rate = varying_together([x, key, jax.lax.stop_gradient(rate)])
     return _dropout(x, key, rate)
 
@@ -62,7 +59,8 @@ def _check_key(key):
 def _plain_dropout(x, key, rate):
     kept = jax.random.bernoulli(key, 1.0 - rate, x.shape, out_sharding=sharding_of(x))
     wide_x, wide_rate = widened(x, rate)
-    return jnp.where(kept, (wide_x / (1.0 - wide_rate)).astype(x.dtype), jnp.zeros_like(x))
+    # A rate of NaN drops everything, and is not to be hidden by it.
+    return jnp.where(kept, wide_x / (1.0 - wide_rate), 0.0 * wide_rate).astype(x.dtype)
 
 
 _dropout = jax.custom_vjp(_plain_dropout)

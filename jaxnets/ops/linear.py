@@ -7,7 +7,7 @@ the leading axes of x taken together. A prefix d marks the derivative of a scala
 import jax
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import one_dtype, sharding_of, varying_together, widened
+from jaxnets.ops.arguments import before_last, one_dtype, sharding_of, varying_together, widened
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> jax.Array:
@@ -75,7 +75,7 @@ def _plain_linear(x, weight, bias):
     if bias is None:
         return y
     wide_y, wide_bias = widened(y, bias)
-    return (wide_y + wide_bias).astype(x.dtype)
+    return (wide_y + before_last(wide_bias, y.ndim)).astype(x.dtype)
 
 
 _linear = jax.custom_vjp(_plain_linear)

@@ -4,6 +4,10 @@ Symbols: C classes on the last axis; logits z and probabilities p [..., C]; labe
 (integers [...]) or distributions t (floating [..., C]), and a class y is the distribution
 t_c = [c = y]; the loss l [...] is in nats, one per example, and dl its cotangent: none of the rules
 takes a mean, so that any weighting of the examples is the caller's.
+
+A traced class outside [0, C) cannot raise, and stands for the distribution t_c = NaN: the loss and
+all gradients of its example are NaN. To leave an example out, give it a class in [0, C) and its
+loss a weight of 0.
 """
 
 import numbers
@@ -14,9 +18,10 @@ from jax.typing import ArrayLike
 
 from jaxnets.ops.arguments import (
     accumulation_dtype,
+    before_last,
     concrete,
     floating,
-    floating_scalar,
+    fraction,
     varying_together,
     widened,
 )
@@ -33,6 +38,7 @@ def cross_entropy(probs: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
         [...], nats per example, the dtype of probs. A class of probability 0 costs inf if its label
         is positive and nothing if it is 0 (0 log 0 = 0), and its gradient likewise is -inf or 0.
+        NaN where a traced class lies outside [0, C).
 
     Raises:
         TypeError: probs is not floating, or labels is neither integer nor floating.
@@ -58,7 +64,8 @@ def softmax_cross_entropy(
             has its own gradient.
 
     Returns:
-        [...], nats per example, the dtype of logits. Finite for any finite logits.
+        [...], nats per example, the dtype of logits. Finite for any logits whose differences are
+        finite. NaN where a traced class lies outside [0, C) or traced smoothing outside [0, 1].
 
     Raises:
         TypeError: logits is not floating, or labels is neither integer nor floating.
@@ -73,10 +80,7 @@ def softmax_cross_entropy(
     smoothing = None
     if not (isinstance(label_smoothing, numbers.Real) and label_smoothing == 0):
         wide = accumulation_dtype(logits.dtype, *([] if classes else [labels.dtype]))
-        smoothing = floating_scalar("label_smoothing", label_smoothing, wide)
-        known = concrete(label_smoothing)
-        if known is not None and not 0 <= known <= 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1]; got {label_smoothing}")
+        smoothing = fraction("label_smoothing", label_smoothing, wide)
     op = _class_softmax_cross_entropy if classes else _distribution_softmax_cross_entropy
     if smoothing is None:
         return op(*varying_together([logits, labels]), None)
@@ -113,11 +117,18 @@ def _checked(
     return scores, labels
 
 
-def _is_label(labels, classes):
-    """Return [..., C], whether c is the label; a comparison: a gather neither fuses nor shards."""
+def _one_hot(labels, classes, dtype):
+    """Return t [..., C], 1 at the label and 0 elsewhere, and the sum of t [..., 1], which is 1.
+
+    Both are NaN for a label outside [0, C). By comparison: a gather neither fuses nor shards.
+    """
     # An 8-bit label cannot count 300 classes: class 259 would wrap around to 3.
-    dtype = labels.dtype if classes - 1 <= jnp.iinfo(labels.dtype).max else jnp.dtype(jnp.int32)
-    return labels.astype(dtype)[..., None] == jnp.arange(classes, dtype=dtype)
+    wide = labels.dtype if classes - 1 <= jnp.iinfo(labels.dtype).max else jnp.dtype(jnp.int32)
+    label = labels.astype(wide)[..., None]
+    inside = (label >= 0) & (label <= classes - 1)
+    total = jnp.where(inside, 1.0, jnp.nan).astype(dtype)
+    is_label = label == before_last(jnp.arange(classes, dtype=wide), label.ndim)
+    return is_label.astype(dtype) * total, total
 
 
 # --- cross-entropy of probabilities --------------------------------------------------------------
@@ -126,8 +137,8 @@ def _is_label(labels, classes):
 
 
 def _label_probs(probs, labels):
-    is_label = _is_label(labels, probs.shape[-1])
-    return jnp.sum(jnp.where(is_label, probs, jnp.zeros_like(probs)), -1)
+    t, _ = _one_hot(labels, probs.shape[-1], probs.dtype)
+    return jnp.sum(jnp.where(t == 0, jnp.zeros_like(probs), t * probs), -1)
 
 
 def _plain_class_cross_entropy(probs, labels, classes):
@@ -147,7 +158,8 @@ def _class_cross_entropy_bwd(classes, res, dl):
     label_probs, labels = res
     wide_probs, wide_dl = widened(label_probs, dl)
     quotient = (-wide_dl / wide_probs).astype(dl.dtype)[..., None]
-    return jnp.where(_is_label(labels, classes), quotient, jnp.zeros_like(quotient)), None
+    t, _ = _one_hot(labels, classes, dl.dtype)
+    return jnp.where(t == 0, jnp.zeros_like(t), t * quotient), None
 
 
 _class_cross_entropy.defvjp(_class_cross_entropy_fwd, _class_cross_entropy_bwd)
@@ -214,7 +226,7 @@ def _expectation(weights, log_probs):
 
 def _plain_class_softmax_cross_entropy(logits, labels, smoothing):
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _is_label(labels, logits.shape[-1]).astype(log_probs.dtype)
+    one_hot, _ = _one_hot(labels, logits.shape[-1], log_probs.dtype)
     return -_expectation(_smoothed(one_hot, smoothing), log_probs).astype(logits.dtype)
 
 
@@ -222,11 +234,12 @@ _class_softmax_cross_entropy = jax.custom_vjp(_plain_class_softmax_cross_entropy
 
 
 def _class_softmax_cross_entropy_fwd(logits, labels, smoothing):
-    # p - q is all that the backward needs, and it is one array of the logits' size and dtype.
+    # p sum_c q_c - q, for an integer label p - q or NaN, is all that the backward needs, and it is
+    # one array of the logits' size and dtype.
     log_probs = _log_probs(logits, accumulation_dtype(logits.dtype))
-    one_hot = _is_label(labels, logits.shape[-1]).astype(log_probs.dtype)
+    one_hot, total = _one_hot(labels, logits.shape[-1], log_probs.dtype)
     q = _smoothed(one_hot, smoothing)
-    difference = (jnp.exp(log_probs) - q).astype(logits.dtype)
+    difference = (jnp.exp(log_probs) * total - q).astype(logits.dtype)
     loss = -_expectation(q, log_probs).astype(logits.dtype)
     if smoothing is None:
         return loss, (difference, None)

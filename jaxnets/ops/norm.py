@@ -6,10 +6,19 @@ and RMS norm (one set a row). mu and v are a set's mean and variance, rstd = 1 /
 x_hat = (x - mu) rstd, and <.> is the mean over the set.
 
 Half precision computes in float32. The variance is the mean of squared differences: <x^2> - <x>^2
-cancels, and for a large mean turns negative. A backward keeps x and the statistics, and computes
-x_hat again, which is one product and one difference for an array that it need not write. In one
-program XLA would find that the forward has computed it already, and keep it after all: a barrier
-hides that where it would, and on a CPU a layer norm of [4096, 1024] takes a third of the memory.
+cancels, and for a large mean turns negative. A mean is rounded, too, by more than the standard
+deviation where the set is constant or nearly so: m, the mean as first computed, and c = <x - m>,
+what it lacks, make mu = m + c, and x - mu is computed as (x - m) - c. So a constant set has a
+variance of 0 and gives the bias.
+
+Squares of entries over 1e19 overflow in float32. A set whose variance (or mean square) overflows
+gives NaN. To scale each set by its largest entry would take another pass over x, half as much
+again as a forward takes.
+
+A backward keeps x and the statistics, and computes x_hat again, which costs less than an array that
+it would have to write and read. In one program XLA would find that the forward has computed it
+already, and keep it after all: a barrier hides that where it would, and on a CPU a layer norm of
+[4096, 1024] takes a third of the memory.
 """
 
 import math
@@ -18,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import floating, varying_together, widened
+from jaxnets.ops.arguments import before_last, floating, positive, varying_together, widened
 
 
 def batch_norm(
@@ -37,7 +46,7 @@ def batch_norm(
         are differentiable. The statistics of an empty batch are 0.
 
     Raises:
-        TypeError: an argument is not floating.
+        TypeError: an argument is not floating, or eps is not a number or is traced.
         ValueError: the shapes do not fit, or eps is not positive.
 
     Under `jax.shard_map` the statistics are those of the shard; under `jax.jit` with the batch
@@ -46,7 +55,8 @@ def batch_norm(
     Source: Ioffe and Szegedy, Batch normalization (2015), algorithm 1 and the equations that
     follow it in section 3.
     """
-    return _batch_norm(*_checked("batch_norm", eps, x, scale=scale, bias=bias), eps)
+    eps = positive("batch_norm: eps", eps)
+    return _batch_norm(*_checked("batch_norm", x, scale=scale, bias=bias), eps)
 
 
 def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, eps: float = 1e-5) -> jax.Array:
@@ -62,12 +72,13 @@ def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, eps: float = 
         [..., C], x's dtype. A constant row gives bias.
 
     Raises:
-        TypeError: an argument is not floating.
+        TypeError: an argument is not floating, or eps is not a number or is traced.
         ValueError: the shapes do not fit, or eps is not positive.
 
     Source: Ba, Kiros and Hinton, Layer normalization (2016), equation 3.
     """
-    return _layer_norm(*_checked("layer_norm", eps, x, scale=scale, bias=bias), eps)
+    eps = positive("layer_norm: eps", eps)
+    return _layer_norm(*_checked("layer_norm", x, scale=scale, bias=bias), eps)
 
 
 def rms_norm(x: ArrayLike, scale: ArrayLike, *, eps: float = 1e-5) -> jax.Array:
@@ -82,16 +93,17 @@ def rms_norm(x: ArrayLike, scale: ArrayLike, *, eps: float = 1e-5) -> jax.Array:
         [..., C], x's dtype. A row of zeros gives zeros.
 
     Raises:
-        TypeError: an argument is not floating.
+        TypeError: an argument is not floating, or eps is not a number or is traced.
         ValueError: the shapes do not fit, or eps is not positive.
 
     Source: Zhang and Sennrich, Root mean square layer normalization (2019), equation 4, with eps
     inside the root.
     """
-    return _rms_norm(*_checked("rms_norm", eps, x, scale=scale), eps)
+    eps = positive("rms_norm: eps", eps)
+    return _rms_norm(*_checked("rms_norm", x, scale=scale), eps)
 
 
-def _checked(op, eps, x, **parameters):
+def _checked(op, x, **parameters):
     x = floating("x", x)
     arrays = [x] + [floating(name, value) for name, value in parameters.items()]
     if x.ndim < 1 or x.shape[-1] == 0:
@@ -102,8 +114,6 @@ def _checked(op, eps, x, **parameters):
                 f"{op}: {name} must have the shape of x's last axis, {list(x.shape[-1:])}; "
                 f"got {list(array.shape)}"
             )
-    if not eps > 0:
-        raise ValueError(f"{op}: eps must be positive; got {eps}")
     return varying_together(arrays)
 
 
@@ -121,50 +131,82 @@ def _sum_rows(array):
 #   dscale = sum dy x_hat, dbias = sum dy                   over the sets that share a scale
 
 
-def _statistics(x, axes, eps):
-    """Return x's mean, variance and rstd over `axes`, kept; for an empty set, of zeros."""
+def _mean(x, axes):
+    """Return the mean over `axes`, kept; 0 for an empty set."""
     count = max(math.prod(x.shape[axis] for axis in axes), 1)
-    mean = jnp.sum(x, axes, keepdims=True) / count
-    variance = jnp.sum(jnp.square(x - mean), axes, keepdims=True) / count
-    return mean, variance, jax.lax.rsqrt(variance + eps)
+    return jnp.sum(x, axes, keepdims=True) / count
+
+
+def _statistics(x, axes):
+    """Return x - mu, m, c and the variance over `axes`, kept."""
+    mean = _mean(x, axes)
+    difference = x - mean
+    correction = _mean(difference, axes)
+    centred = difference - correction
+    return centred, mean, correction, _mean(jnp.square(centred), axes)
+
+
+def _rstd(variance, eps):
+    """Return 1 / sqrt(variance + eps); NaN where the variance has overflowed, and not 0."""
+    return jax.lax.rsqrt(jnp.where(jnp.isinf(variance), jnp.nan, variance) + eps)
 
 
 # --- batch norm: the set is a column, in which scale is constant ---------------------------------
 #
 # <g> = scale dbias / N and <g x_hat> = scale dscale / N: the sums that the parameters need anyway.
-# The statistics are outputs too: dx_j gains dmean / N + 2 (x_j - mu) dv / N.
+# The statistics are outputs too: dx_j gains dmean / N + 2 (x_j - mu) dv / N. With the slope
+# a = scale rstd, and ordered by what varies along the set,
+#
+#   dx_j = a dy_j + (2 dv - a rstd dscale) / N (x_j - mu) + (dmean - a dbias) / N
+#   dscale = rstd sum dy (x - mu)
 
 
 def _plain_batch_norm(x, scale, bias, eps):
-    wide_x, wide_scale, wide_bias = widened(x, scale, bias)
-    mean, variance, rstd = _statistics(wide_x, tuple(range(x.ndim - 1)), eps)
-    y = (wide_x - mean) * rstd * wide_scale + wide_bias
+    return _batch_norm_and_correction(x, scale, bias, eps)[0]
+
+
+def _batch_norm_and_correction(x, scale, bias, eps):
+    wide_x, *parameters = widened(x, scale, bias)
+    wide_scale, wide_bias = (before_last(p, x.ndim) for p in parameters)
+    centred, mean, correction, variance = _statistics(wide_x, tuple(range(x.ndim - 1)))
+    y = centred * (_rstd(variance, eps) * wide_scale) + wide_bias
     # The statistics do not depend on scale and bias, but must be mapped where these are: vmap of a
     # custom_vjp function gives wrong gradients, in silence, if only some of its outputs are mapped.
     # Either branch of the choice is the same, so that nothing is computed.
-    mapped = (scale == scale) | (bias == bias)
-    mean, variance = (jnp.where(mapped, m, m).reshape(scale.shape) for m in (mean, variance))
-    return y.astype(x.dtype), mean, variance
+    mapped = before_last((scale == scale) | (bias == bias), x.ndim)
+    mean, correction, variance = (
+        jnp.where(mapped, m, m).reshape(scale.shape) for m in (mean, correction, variance)
+    )
+    return (y.astype(x.dtype), mean + correction, variance), mean, correction
 
 
 _batch_norm = jax.custom_vjp(_plain_batch_norm, nondiff_argnums=(3,))
 
 
 def _batch_norm_fwd(x, scale, bias, eps):
-    y, mean, variance = _plain_batch_norm(x, scale, bias, eps)
-    return (y, mean, variance), (x, scale, bias, mean, variance)
+    outputs, mean, correction = _batch_norm_and_correction(x, scale, bias, eps)
+    # m and c, because their sum is rounded. c is small, and of the bias its dtype is all that is
+    # needed.
+    return outputs, (x, scale, bias[:0], mean, correction.astype(x.dtype), outputs[2])
 
 
 def _batch_norm_bwd(eps, res, cotangents):
-    x, scale, bias, mean, variance = res
-    wide_x, wide_scale, dy, dmean, dvariance = widened(x, scale, *cotangents)
+    x, scale, bias, mean, correction, variance = res
+    wide_x, wide_scale, wide_correction, dy, dmean, dvariance = widened(
+        x, scale, correction, *cotangents
+    )
     count = max(math.prod(x.shape[:-1]), 1)
-    rstd = jax.lax.rsqrt(variance + eps)
-    x_hat = (wide_x - mean) * rstd
+    rstd = _rstd(variance, eps)
+    centred = wide_x - before_last(mean, x.ndim) - before_last(wide_correction, x.ndim)
     dbias = _sum_rows(dy)
-    dscale = _sum_rows(dy * x_hat)
-    dx = wide_scale * rstd * (dy - dbias / count - x_hat * (dscale / count))
-    dx = dx + dmean / count + (2.0 / count) * dvariance * (wide_x - mean)
+    dscale = rstd * _sum_rows(dy * centred)
+    slope = wide_scale * rstd
+    along_centred = (2.0 * dvariance - slope * rstd * dscale) / count
+    constant = (dmean - slope * dbias) / count
+    slope, along_centred, constant = (
+        before_last(vector, x.ndim) for vector in (slope, along_centred, constant)
+    )
+    dx = slope * dy + along_centred * centred + constant
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
@@ -172,32 +214,44 @@ _batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 
 # --- layer norm: the set is a row, along which scale varies --------------------------------------
+#
+# As many sets as rows: the backward computes c again, rather than keep it beside m.
 
 
 def _plain_layer_norm(x, scale, bias, eps):
-    return _layer_norm_and_statistics(x, scale, bias, eps)[0]
+    return _normalised_rows(x, scale, bias, *_row_statistics(x, eps))
 
 
-def _layer_norm_and_statistics(x, scale, bias, eps):
-    wide_x, wide_scale, wide_bias = widened(x, scale, bias)
-    mean, _, rstd = _statistics(wide_x, (x.ndim - 1,), eps)
-    y = (wide_x - mean) * rstd * wide_scale + wide_bias
-    return y.astype(x.dtype), mean, rstd
+def _row_statistics(x, eps):
+    (wide_x,) = widened(x)
+    _, mean, correction, variance = _statistics(wide_x, (x.ndim - 1,))
+    return mean, correction, _rstd(variance, eps)
+
+
+def _normalised_rows(x, scale, bias, mean, correction, rstd):
+    wide_x, *parameters = widened(x, scale, bias)
+    wide_scale, wide_bias = (before_last(p, x.ndim) for p in parameters)
+    y = (wide_x - mean - correction) * rstd * wide_scale + wide_bias
+    return y.astype(x.dtype)
 
 
 _layer_norm = jax.custom_vjp(_plain_layer_norm, nondiff_argnums=(3,))
 
 
 def _layer_norm_fwd(x, scale, bias, eps):
-    y, mean, rstd = _layer_norm_and_statistics(x, scale, bias, eps)
+    mean, correction, rstd = _row_statistics(x, eps)
+    # Otherwise XLA keeps x - mu, from where the variance needs it to here.
+    again, mean, correction = jax.lax.optimization_barrier((x, mean, correction))
+    y = _normalised_rows(again, scale, bias, mean, correction, rstd)
     return y, (x, scale, bias, mean, rstd)
 
 
 def _layer_norm_bwd(eps, res, dy):
     x, scale, bias, mean, rstd = jax.lax.optimization_barrier(res)
     wide_x, wide_scale, wide_dy = widened(x, scale, dy)
-    x_hat = (wide_x - mean) * rstd
-    g = wide_scale * wide_dy
+    difference = wide_x - mean
+    x_hat = (difference - jnp.mean(difference, -1, keepdims=True)) * rstd
+    g = before_last(wide_scale, x.ndim) * wide_dy
     mean_g = jnp.mean(g, -1, keepdims=True)
     mean_g_x_hat = jnp.mean(g * x_hat, -1, keepdims=True)
     dx = rstd * (g - mean_g - x_hat * mean_g_x_hat)
@@ -220,8 +274,8 @@ def _plain_rms_norm(x, scale, eps):
 
 def _rms_norm_and_statistics(x, scale, eps):
     wide_x, wide_scale = widened(x, scale)
-    rrms = jax.lax.rsqrt(jnp.mean(jnp.square(wide_x), -1, keepdims=True) + eps)
-    return (wide_x * rrms * wide_scale).astype(x.dtype), rrms
+    rrms = _rstd(jnp.mean(jnp.square(wide_x), -1, keepdims=True), eps)
+    return (wide_x * rrms * before_last(wide_scale, x.ndim)).astype(x.dtype), rrms
 
 
 _rms_norm = jax.custom_vjp(_plain_rms_norm, nondiff_argnums=(2,))
@@ -236,7 +290,7 @@ def _rms_norm_bwd(eps, res, dy):
     x, scale, rrms = jax.lax.optimization_barrier(res)
     wide_x, wide_scale, wide_dy = widened(x, scale, dy)
     x_hat = wide_x * rrms
-    g = wide_scale * wide_dy
+    g = before_last(wide_scale, x.ndim) * wide_dy
     dx = rrms * (g - x_hat * jnp.mean(g * x_hat, -1, keepdims=True))
     dscale = _sum_rows(wide_dy * x_hat)
     return dx.astype(x.dtype), dscale.astype(scale.dtype)

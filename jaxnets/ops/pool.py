@@ -2,7 +2,8 @@
 
 Symbols: x [N, rows, columns, C], y and dy [N, rows, columns, C]; u is a position of the input, i of
 the output, and W_i the input positions that window i covers (see `windows`). Channels do not mix,
-and half precision computes in float32.
+and half precision computes in float32. A mean is a sum, divided: where the sum of finite numbers
+overflows, at about 3e38 in float32, it is infinite.
 """
 
 from collections.abc import Sequence
@@ -184,14 +185,14 @@ def _numbered(some_taps, window):
 
 
 def _first_taps(window):
-    """Return [rows, columns, 1]: the first window position that sees a real input; -1 for none.
+    """Return [1, rows, columns, 1]: the first window position that sees a real input; -1 for none.
 
     It is the argmax of a window full of -inf, which padding must not win.
     """
     numbers = window.size[0] * window.size[1]
-    first = np.full(window.outputs, -1, np.min_scalar_type(-numbers))
+    first = np.full((1, *window.outputs), -1, np.min_scalar_type(-numbers))
     for number, tap in reversed(_numbered(taps(window), window)):
-        seeing(first[None], tap)[...] = number
+        seeing(first, tap)[...] = number
     return first[..., None]
 
 
@@ -221,10 +222,10 @@ def _plain_avg_pool2d(x, window):
 
 
 def _counts(window, dtype):
-    """Return |W_i| [rows, columns, 1], and 1 where it is 0."""
-    counts = np.zeros(window.outputs, dtype)
+    """Return |W_i| [1, rows, columns, 1], and 1 where it is 0."""
+    counts = np.zeros((1, *window.outputs), dtype)
     for tap in taps(window):
-        seeing(counts[None], tap)[...] += 1
+        seeing(counts, tap)[...] += 1
     return np.maximum(counts, 1)[..., None]
 
 

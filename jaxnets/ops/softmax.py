@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import accumulation_dtype, floating
+from jaxnets.ops.arguments import accumulation_dtype, floating, whole_number
 
 
 def softmax(x: ArrayLike, *, axis: int = -1) -> jax.Array:
@@ -22,7 +22,7 @@ def softmax(x: ArrayLike, *, axis: int = -1) -> jax.Array:
         [...], x's dtype, in [0, 1].
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or axis is not a whole number.
         ValueError: x has no such axis, or has size 0 along it.
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equations 4.62 and 4.106.
@@ -42,7 +42,7 @@ def log_softmax(x: ArrayLike, *, axis: int = -1) -> jax.Array:
         [...], x's dtype, at most 0.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or axis is not a whole number.
         ValueError: x has no such axis, or has size 0 along it.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), equation 6.30.
@@ -52,6 +52,7 @@ def log_softmax(x: ArrayLike, *, axis: int = -1) -> jax.Array:
 
 
 def _checked_axis(op, x, axis):
+    axis = whole_number(f"{op}: axis", axis)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"{op}: axis must be one of x's {x.ndim}; got {axis} for {list(x.shape)}")
     if x.shape[axis] == 0:

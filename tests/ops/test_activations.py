@@ -58,6 +58,14 @@ def softplus(library, x):
     return library.np.log(1.0 + library.np.exp(x))
 
 
+def gelu_approximate_left(library, x):
+    """The same where 1 + tanh(u) cancels: (1 + tanh(u)) / 2 = e^2u / (1 + e^2u)."""
+    growing = library.np.exp(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
+    return x * growing / (1.0 + growing)
+
+
+LEFT_TAIL = {"gelu (approximate)": gelu_approximate_left}
+
 # Rules that read the output read it rounded; from y, tanh's 1 - y^2 errs by 2 y times its rounding
 # and sigmoid's y (1 - y) by 1 - 2 y times.
 REFERENCES = {
@@ -154,14 +162,17 @@ def test_far_from_zero(entry, dtype):
         assert dx == derivative
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid", "softplus"])
-def test_left_tail_keeps_its_digits(name, rng):
+LEFT_TAILS = entries("gelu", "silu", "sigmoid", "softplus")
+
+
+@pytest.mark.parametrize("entry", LEFT_TAILS, ids=name_of)
+def test_left_tail_keeps_its_digits(entry, rng):
     """Relative to the tail, and not to 1: exp(-x^2) alone errs by x^2 epsilon."""
     x = jnp.asarray(rng.uniform(-9.0, -2.0, 200), jnp.float32)
-    y, (dx,) = gradient(getattr(ops, name), (x,), jnp.ones(200))
+    y, (dx,) = gradient(entry.function, (x,), jnp.ones(200))
     with jax.enable_x64(True):
         exact_x = jnp.asarray(x, jnp.float64)
-        formula = functools.partial(REFERENCES[name].formula, JAX)
+        formula = functools.partial(LEFT_TAIL.get(entry.name, REFERENCES[entry.name].formula), JAX)
         exact_y, (exact_dx,) = gradient(formula, (exact_x,), jnp.ones(200, jnp.float64))
     bound = np.finfo(np.float32).eps * (8.0 + np.asarray(x, np.float64) ** 2)
     for got, expected in ((y, exact_y), (dx, exact_dx)):
@@ -174,13 +185,73 @@ def test_nan_stays_nan(entry, dtype):
     assert jnp.isnan(entry.function(jnp.asarray(jnp.nan, dtype), *parameters))
 
 
-@pytest.mark.parametrize("name", ["relu", "elu", "tanh", "sigmoid", "softplus"])
-def test_infinities(name):
-    function = getattr(ops, name)
-    left = {"elu": -1.0, "tanh": -1.0}.get(name, 0.0)
-    right, slope = (1.0, 0.0) if name in ("tanh", "sigmoid") else (jnp.inf, 1.0)
-    assert jax.value_and_grad(function)(-jnp.inf) == (left, 0.0)
-    assert jax.value_and_grad(function)(jnp.inf) == (right, slope)
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+@pytest.mark.parametrize("far", [1e4, 1e20, 3e38, jnp.inf])
+def test_limits(entry, far, dtype):
+    """Value and slope, by hand and by autodiff, and a second derivative of 0."""
+    if entry.op == "leaky_relu":
+        pytest.skip("it is linear on either side")
+    halves = [jnp.asarray(0.5, dtype)] * (entry.op == "elu")
+    far = jnp.asarray(far, dtype)
+    (left, left_slope), (right, slope) = FAR[entry.name]
+    right = far if right == 1e4 else right
+    for f in (entry.function, autodiff(entry.function)):
+        value_and_slope = jax.value_and_grad(f)
+        assert value_and_slope(-far, *halves) == (left, left_slope)
+        assert value_and_slope(far, *halves) == (right, slope)
+    for x in (-far, far):
+        assert jax.grad(jax.grad(entry.function))(x, *halves) == 0.0
+
+
+def test_tail_of_approximate_gelu_by_numbers():
+    """Computed with 50 decimal digits from the formula."""
+    x = jnp.array([-4.0, -5.0], jnp.float32)
+    gelu = functools.partial(ops.gelu, approximate=True)
+    y, dx = jax.vmap(jax.value_and_grad(gelu))(x)
+    np.testing.assert_allclose(y, [-7.024594819237268e-05, -2.291796196629506e-07], rtol=2e-6)
+    np.testing.assert_allclose(dx, [-0.0003351231971226708, -1.5463619875325946e-06], rtol=2e-6)
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+def test_gradient_at_nan_is_autodiffs(entry, dtype):
+    _, *parameters = entry.sample(RNG, (1,), dtype)
+    arguments = jnp.asarray(jnp.nan, dtype), *parameters
+    positions = tuple(range(len(arguments)))
+    got = jax.grad(entry.function, positions)(*arguments)
+    expected = jax.grad(autodiff(entry.function), positions)(*arguments)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert got[0] != 0.0
+
+
+@pytest.mark.parametrize(
+    ("approximate", "same"),
+    [("none", False), ("tanh", True), (np.True_, True), (np.False_, False), (jnp.bool_(1), True)],
+)
+def test_words_of_gelu(approximate, same):
+    x = jnp.array([-1.0, 2.0])
+    expected = ops.gelu(x, approximate=same)
+    np.testing.assert_array_equal(ops.gelu(x, approximate=approximate), expected)
+    assert (expected != ops.gelu(x, approximate=not same)).all()
+
+
+@pytest.mark.parametrize("approximate", ["None", "", "false", "erf", 1, 0.0, None, [True]])
+def test_other_words_of_gelu_are_refused(approximate):
+    with pytest.raises((TypeError, ValueError), match=r"^gelu: approximate must be True"):
+        ops.gelu(jnp.ones(2), approximate=approximate)
+
+
+@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+@pytest.mark.parametrize("x", ["1.0", None, [[1.0], [1.0, 2.0]]])
+def test_input_that_is_no_array(entry, x):
+    with pytest.raises(TypeError, match=r"^x must be an array or a number; got"):
+        getattr(ops, entry.op)(x)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_parameter_that_is_a_word(name):
+    with pytest.raises(TypeError, match=r" must be an array or a number; got '0.1'"):
+        getattr(ops, name)(jnp.ones(3), "0.1")
 
 
 @pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import ops
+from jaxnets import autodiff, ops
 from tests.support import (
     JAX,
     Reference,
@@ -285,6 +285,79 @@ def test_classes_out_of_range(name, labels):
     low, high = min(labels), max(labels)
     with pytest.raises(ValueError, match=rf"labels must lie in \[0, 4\); got {low} to {high}"):
         getattr(ops, name)(jnp.ones((2, 4)), jnp.asarray(labels))
+
+
+@pytest.mark.parametrize("label_dtype", ["int8", "uint8", "int16", "uint16", "int32", "int64"])
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])
+@BOTH
+def test_traced_class_out_of_range_is_nan(name, smoothing, label_dtype, dtype, rng):
+    """Loss and gradient of that example alone, by hand and by autodiff; first and second order."""
+    if name == "cross_entropy" and smoothing is not None:
+        pytest.skip("it has no smoothing")
+    function, classes = getattr(ops, name), 5
+    if smoothing is not None:
+        function = functools.partial(function, label_smoothing=smoothing)
+    bound = np.iinfo(label_dtype)
+    wrong = [c for c in (-100, -1, classes, classes + 256, bound.min, bound.max)
+             if bound.min <= c <= bound.max and not 0 <= c < classes]  # fmt: skip
+    labels = np.array([0, *wrong, classes - 1], label_dtype)
+    right = np.array([0, *[1] * len(wrong), classes - 1], label_dtype)
+    bad = np.isin(np.arange(len(labels)), range(1, len(labels) - 1))
+    scores = jnp.asarray(rng.dirichlet(np.ones(classes), len(labels)), dtype)
+
+    def value_and_gradients(function, scores, labels):
+        def slope(scores):
+            return jax.grad(lambda s: jnp.sum(function(s, labels)))(scores)
+
+        second = jax.jvp(slope, (scores,), (jnp.ones_like(scores),))[1]
+        return function(scores, labels), slope(scores), second
+
+    expected = value_and_gradients(function, scores, jnp.asarray(right))
+    for f in (function, autodiff(function)):
+        got = jax.jit(functools.partial(value_and_gradients, f))(scores, labels)
+        mapped = jax.jit(jax.vmap(functools.partial(value_and_gradients, f)))(scores, labels)
+        for results in (got, mapped):
+            for a, b in zip(results, expected, strict=True):
+                assert jnp.isnan(a[bad]).all()
+                assert_close(a[~bad], np.asarray(b)[~bad], dtype, 5, terms=50.0, rounded=50.0)
+
+
+@BOTH
+def test_class_that_the_label_dtype_cannot_count(name):
+    """Of 300 classes 127 is one for int8, and -1 none: not class 255."""
+    scores = jnp.full((3, 300), 1 / 300)
+    labels = np.array([127, -1, -128], np.int8)
+    loss = jax.jit(getattr(ops, name))(scores, labels)
+    assert jnp.isnan(loss).tolist() == [False, True, True]
+    # And 256 classes are as many as uint8 counts.
+    loss = jax.jit(getattr(ops, name))(scores[:, :256], np.array([0, 128, 255], np.uint8))
+    assert jnp.isfinite(loss).all()
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_traced_smoothing_and_a_class_out_of_range(label):
+    def loss(smoothing, logits, label):
+        return ops.softmax_cross_entropy(logits, label, label_smoothing=smoothing)
+
+    arguments = jnp.float32(0.1), jnp.array([1.0, 2.0, 3.0]), jnp.int32(label)
+    for f in (loss, autodiff(loss)):
+        slope, dlogits = jax.jit(jax.grad(f, (0, 1)))(*arguments)
+        assert jnp.isnan(slope)
+        assert jnp.isnan(dlogits).all()
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.5, jnp.nan])
+@pytest.mark.parametrize("as_distribution", [False, True])
+def test_traced_smoothing_out_of_range_is_nan(as_distribution, smoothing):
+    logits = jnp.array([1.0, 2.0, 3.0])
+    t = jnp.array([0.0, 1.0, 0.0]) if as_distribution else jnp.int32(1)
+
+    def loss(logits, smoothing):
+        return ops.softmax_cross_entropy(logits, t, label_smoothing=smoothing)
+
+    value, slope = jax.jit(jax.value_and_grad(loss))(logits, jnp.float32(smoothing))
+    assert jnp.isnan(value)
+    assert jnp.isnan(slope).all()
 
 
 @BOTH

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import ops
+from jaxnets import autodiff, ops
 from tests.support import (
     JAX,
     Reference,
@@ -106,6 +106,82 @@ def test_constant_sets(entry, dtype):
         assert (outputs[1] == 3.0).all()
         assert (outputs[2] == 0.0).all()
         assert_close(dx, np.full((4, 3), 0.25), dtype, 4, terms=1000.0)  # The mean's alone.
+
+
+@pytest.mark.parametrize(
+    ("number", "count"),
+    [(12345.678, 7), (100000.3, 100), (3e10, 3), (-1e-3, 1000), (0.1, 32768), (1e18, 37)],
+)
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
+def test_constant_sets_whose_mean_is_rounded(name, number, count):
+    """The mean as summed is off by some units in the last place, the variance is 0 all the same."""
+    axis = 0 if name == "batch_norm" else 1
+    shape = (count, 3) if name == "batch_norm" else (3, count)
+    parameters = jnp.full(shape[1], 2.0), jnp.full(shape[1], 0.5)
+    x = jnp.full(shape, number, jnp.float32)
+    function = getattr(ops, name)
+    for f in (function, jax.jit(function), jax.jit(autodiff(function))):
+        outputs, pull_back = jax.vjp(f, x, *parameters)
+        cotangents = jax.tree.map(jnp.zeros_like, outputs)
+        dy = jnp.asarray(np.linspace(-1.0, 1.0, x.size).reshape(shape), jnp.float32)
+        if name == "batch_norm":
+            y, mean, variance = outputs
+            np.testing.assert_array_equal(mean, x[0])
+            assert (variance == 0).all()
+            cotangents = (dy, *cotangents[1:])
+        else:
+            y, cotangents = outputs, dy
+        np.testing.assert_array_equal(y, np.full(shape, 0.5))
+        dx, dscale, _ = pull_back(cotangents)
+        assert (dscale == 0).all()
+        # g - <g> times 1 / sqrt(eps).
+        expected = 2.0 * (dy - dy.mean(axis, keepdims=True)) / np.sqrt(1e-5)
+        np.testing.assert_allclose(dx, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
+def test_little_noise_on_a_large_mean(name, rng):
+    """The mean is rounded by nearly half a standard deviation, which enters no result."""
+    shape, axis = ((512, 4), 0) if name == "batch_norm" else ((4, 512), 1)
+    x = jnp.asarray(1e5 + 0.01 * rng.standard_normal(shape), jnp.float32)
+    parameters = jnp.ones(shape[1]), jnp.zeros(shape[1])
+    dy = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+    def first(*arguments):
+        return jax.tree.leaves(getattr(ops, name)(*arguments))[0]
+
+    y, (dx, dscale, _) = gradient(first, (x, *parameters), dy)
+    exact_x, exact_dy = (np.asarray(a, np.float64) for a in (x, dy))
+    mean = functools.partial(np.mean, axis=axis, keepdims=True)
+    rstd = 1.0 / np.sqrt(exact_x.var(axis, keepdims=True) + 1e-5)
+    x_hat = (exact_x - mean(exact_x)) * rstd
+    exact_dx = rstd * (exact_dy - mean(exact_dy) - x_hat * mean(exact_dy * x_hat))
+    np.testing.assert_allclose(y, x_hat, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(dx, exact_dx, rtol=0, atol=2e-6 * np.abs(exact_dx).max())
+    np.testing.assert_allclose(dscale, (exact_dy * x_hat).sum(0), rtol=0, atol=1e-4)
+
+
+@EACH
+def test_squares_that_overflow_are_not_hidden(entry):
+    """Not the bias, or 0, as 1 / sqrt(inf) would make of it; and the sets beside are unharmed."""
+    x = jnp.array([[1.0, -1.0, 2.0, -2.0]]) * jnp.array([[2e19], [1.0]])
+    if entry.op == "batch_norm":
+        x = x.T
+    parameters = [jnp.ones(x.shape[1]), jnp.zeros(x.shape[1])][: 1 + (entry.op != "rms_norm")]
+    y = jax.tree.leaves(entry.function(x, *parameters))[0]
+    large, small = y if entry.op != "batch_norm" else y.T
+    assert jnp.isnan(large).all()
+    np.testing.assert_allclose(small, np.array([1, -1, 2, -2]) / np.sqrt(2.5), rtol=1e-5)
+
+
+@EACH
+@pytest.mark.parametrize("eps", ["1e-5", None, 1j, [1e-5, 1e-5]])
+def test_eps_that_is_no_number(entry, eps):
+    arguments = entry.sample(np.random.default_rng(0), (4, 3), jnp.float32)
+    with pytest.raises((TypeError, ValueError), match=rf"^{entry.op}: eps must be a "):
+        getattr(ops, entry.op)(*arguments, eps=eps)
+    with pytest.raises(TypeError, match=rf"^{entry.op}: eps must be a number that is known"):
+        jax.jit(lambda eps: getattr(ops, entry.op)(*arguments, eps=eps))(1e-5)
 
 
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])

@@ -152,6 +152,40 @@ def test_hessian(entry, rng, x64):
     assert_close(product, expected, jnp.float64, flat.size, terms=10 * size + TERMS)
 
 
+# --- rank promotion -------------------------------------------------------------------------------
+
+
+@EACH
+def test_no_rank_is_promoted(entry, rng, x64):
+    """Forward, backward, second order and vmap, also where all but [C] has several axes."""
+
+    def everything(arguments, cotangents):
+        positions = [i for i, a in enumerate(arguments) if is_floating(jax.tree.leaves(a)[0])]
+
+        def pull_back(*floats):
+            filled = list(arguments)
+            for i, value in zip(positions, floats, strict=True):
+                filled[i] = value
+            outputs, pull = jax.vjp(entry.function, *filled)
+            gradients = pull(cotangents)
+            return outputs, [gradients[i] for i in positions]
+
+        floats = [arguments[i] for i in positions]
+        _, second = jax.vjp(pull_back, *floats)
+        once = pull_back(*floats)
+        return once, second(once)
+
+    arguments = entry.sample(rng, (2, 3, 4), jnp.float64)
+    cotangents = random_cotangents(rng, entry.function, arguments)
+    expected = everything(arguments, cotangents)
+    batch = jax.tree.map(lambda a: a[None], (arguments, cotangents))
+    with jax.numpy_rank_promotion("raise"):
+        got = jax.jit(everything)(arguments, cotangents)
+        mapped = jax.jit(jax.vmap(everything))(*batch)
+    assert_trees_close(got, expected, 50, terms=TERMS**2)
+    assert_trees_close(jax.tree.map(lambda a: a[0], mapped), expected, 50, terms=TERMS**2)
+
+
 # --- sharding -------------------------------------------------------------------------------------
 
 DEVICES = 4
