@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 
-
 _Status = Literal["passed", "failed", "inconclusive", "skipped"]
 
 # A tolerance of more than this part of an array would let a wrong array pass.
