@@ -95,7 +95,7 @@ def largest_pixel(name: str) -> int:
     return {"digits": 16, "synth": 1}.get(name, 255)
 
 
-def held_out(
+def validation_part(
     examples: int, validation: float | None, folds: int | None = None, fold: int | None = None
 ) -> range:
     """Return which training images are held out to validate on.

@@ -19,7 +19,7 @@ from train import data, figures, files, outcome, report, results
 from train.command_line import answer
 from train.data import Dataset
 from train.images import read_images
-from train.plan import load
+from train.plan import load_for
 from train.results import Results
 from train.store import StoreError
 
@@ -89,7 +89,7 @@ def _evaluate(asked: Arguments) -> None:
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
     network, run = results.run(stored, index)
-    dataset = load(run)
+    dataset = load_for(run)
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from train.optimizers import Schedule
 
 
-def load(run: Run) -> data.Dataset:
+def load_for(run: Run) -> data.Dataset:
     """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
     which, dataset = run.data, data.load(run.data.dataset, run.data.data_dir)
     for split, wanted, labels in (
@@ -30,7 +30,7 @@ def load(run: Run) -> data.Dataset:
 def held_out(run: Run, dataset: data.Dataset) -> range:
     """Return the training images that a run validates on."""
     which = run.data
-    return data.held_out(len(dataset.train_labels), which.validation, which.folds, which.fold)
+    return data.validation_part(len(dataset.train_labels), which.validation, which.folds, which.fold)
 
 
 def steps_per_epoch(run: Run, dataset: data.Dataset) -> int:

@@ -92,7 +92,7 @@ def _run(sweep: Sweep[R], network: Network[R], name: str, signals: Signals) -> N
     runs, first = sweep.runs, sweep.runs[0]
     if sweep.directory is None:
         store.check_out(first.output.out)
-    dataset = plan.load(first)
+    dataset = plan.load_for(first)
     if sweep.directory is not None:
         resume.check_data(sweep.directory, f"train.{name}", dataset)
     before = None if sweep.directory is None else results.finished(sweep.directory)

@@ -170,7 +170,7 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = results.read(folder / "one")
     network, run = results.run(stored, 0)
-    network = trained.load(stored, 0, network, run, plan.load(run))
+    network = trained.load(stored, 0, network, run, plan.load_for(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     shares = [list(p["probabilities"].values()) for p in found["predictions"]]
