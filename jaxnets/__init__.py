@@ -2,8 +2,8 @@
 
 from jaxnets import _interrupt as _interrupt  # First.
 from jaxnets import initializers, layers, nets, ops
-from jaxnets.autodiff import autodiff
-from jaxnets.costs import costs
-from jaxnets.gradcheck import gradcheck
+from jaxnets._autodiff import autodiff
+from jaxnets._costs import costs
+from jaxnets._gradcheck import gradcheck
 
 __all__ = ["autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]

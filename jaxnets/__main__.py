@@ -20,13 +20,13 @@ from rich.progress import track
 from rich.table import Table
 
 from jaxnets import ops
-from jaxnets.catalog import CATALOG
-from jaxnets.costs import Costs, costs
-from jaxnets.gradcheck import gradcheck
-from train.allowed import Refusal
-from train.command_line import answer
-from train.suggestions import near
-from train.terminal import shortened
+from jaxnets._catalog import CATALOG
+from jaxnets._costs import Costs, costs
+from jaxnets._gradcheck import gradcheck
+from train.errors import Refusal
+from train.flags.suggestions import near
+from train.flags.terminal import shortened
+from train.processes.exit_status import answer
 
 _CHECKED_SHAPE = (8, 16)
 _MEASURED_SHAPE = (1024, 256)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnets.ops.arguments import floating_scalar, known_number
+from jaxnets.ops._arguments import floating_scalar, known_number
 
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], tuple[jax.Array, jax.Array]]
 

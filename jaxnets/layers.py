@@ -19,8 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxnets import ops
 from jaxnets.initializers import Initializer, he
-from jaxnets.ops.activations import approximates
-from jaxnets.ops.arguments import (
+from jaxnets.ops._arguments import (
     before_last,
     check_fraction,
     flag,
@@ -31,7 +30,8 @@ from jaxnets.ops.arguments import (
     whole_number,
     widened,
 )
-from jaxnets.ops.windows import Padding, pair
+from jaxnets.ops._windows import Padding, pair
+from jaxnets.ops.activations import approximates
 
 Params = Any  # A pytree of arrays.
 State = Any  # Likewise.

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxnets import initializers, layers
 from jaxnets.initializers import Initializer
 from jaxnets.layers import Layer, serial
-from jaxnets.ops.arguments import whole_number
+from jaxnets.ops._arguments import whole_number
 
 NORMS: dict[str, Callable[[], Layer]] = {
     "batch": layers.BatchNorm,

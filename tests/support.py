@@ -13,7 +13,7 @@ import scipy.special
 from jax.extend import core
 
 from jaxnets import autodiff
-from jaxnets.catalog import CATALOG, Entry
+from jaxnets._catalog import CATALOG, Entry
 
 # A textbook formula is written once, as a function of one of these and of its arguments: through
 # NumPy and SciPy it is the reference of a forward, through JAX's autodiff that of a backward.

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxnets.__main__ import main
-from jaxnets.catalog import CATALOG
+from jaxnets._catalog import CATALOG
 
 USER_MODULE = """
 import jax

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import autodiff, costs, ops
-from jaxnets.costs import residual_bytes
+from jaxnets._costs import residual_bytes
 
 
 def normal(rng, *shape):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnets import gradcheck, ops
-from jaxnets.catalog import CATALOG
+from jaxnets._catalog import CATALOG
 from tests.benchmarks.mutants import MUTANTS, edited_source, planted
 from tests.benchmarks.mutations import points
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from train.signals import answer_at_once
+from train.processes.signals import answer_at_once
 
 if sys.argv[:1] == ["-m"]:  # While Python looks for the module of `python -m train.mlp`.
     answer_at_once()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.command_line import answer
+from train.processes.exit_status import answer
 
 COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 

@@ -12,10 +12,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from train import figures, files, outcome, report, results
-from train.command_line import answer
-from train.results import Results
-from train.store import StoreError
+from train import files, metrics
+from train.errors import StoreError
+from train.processes.exit_status import answer
+from train.report import figures, tables
+from train.run_directory import reader, summary
+from train.run_directory.reader import Results
 
 _Directories = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -53,8 +55,8 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     if not directories:
         raise StoreError("RUN_DIR: needs at least one run directory")
     _check_out(out)
-    found = outcome.ranked(
-        pair for path in directories for pair in _configurations(results.read(path))
+    found = summary.ranked(
+        pair for path in directories for pair in _configurations(reader.read(path))
     )
     rows = [row for row, _ in found]
 
@@ -71,23 +73,23 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     note = dataset["description"] + (f" Beware: {caution}." if caution else "")
     compared = {
         "compared": [str(path) for path in directories],
-        "ranked_by": f"{outcome.judge(*rows)}_accuracy",
+        "ranked_by": f"{summary.judge(*rows)}_accuracy",
         "same_data": not caution,
         "rows": rows,
     }
     # The numbers first: they tell a later comparison that the figure is one, and may be replaced.
     files.write_json(out.with_suffix(".json"), compared)
     figures.bands(found, out, title, note)
-    report.output().print(report.table({"dataset": dataset, "rows": rows}, caution))
+    tables.output().print(tables.table({"dataset": dataset, "rows": rows}, caution))
     print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
 
 
-def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[outcome.Record]]]]:
+def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metrics.Record]]]]:
     """The configurations of a run directory, whose rows name it, its command and its data."""
-    beside = {"run_directory": str(run.path), "dataset": results.dataset_of(run)}
+    beside = {"run_directory": str(run.path), "dataset": reader.dataset_of(run)}
     return [
         ({**row, "config": {"command": run.config.command, **row["config"]}, **beside}, records)
-        for row, records in results.configurations(run)
+        for row, records in reader.configurations(run)
     ]
 
 

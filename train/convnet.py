@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from train.config import ConvnetRun
-from train.run import command
+from train.flags.config import ConvnetRun
+from train.training_command import command
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
-    from train.hyper import Hyper
+    from train.engine.hyperparameters import Hyper
 
 
 def network(run: ConvnetRun, hyper: "Hyper", classes: int) -> "Layer":

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from train.allowed import hidden_widths
-from train.config import MlpRun
-from train.run import command
+from train.flags.config import MlpRun
+from train.flags.constraints import hidden_widths
+from train.training_command import command
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer
-    from train.hyper import Hyper
+    from train.engine.hyperparameters import Hyper
 
 
 def network(run: MlpRun, hyper: "Hyper", classes: int) -> "Layer":

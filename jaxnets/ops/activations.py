@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import flag, floating, floating_scalar, varying_together, widened
+from jaxnets.ops._arguments import flag, floating, floating_scalar, varying_together, widened
 
 # --- relu ----------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import jax
 from jax.typing import ArrayLike
 
-from jaxnets.ops import convolution_forms as forms
-from jaxnets.ops.arguments import before_last, one_dtype, varying_together, whole_number, widened
-from jaxnets.ops.windows import Padding, pair, window_on
+from jaxnets.ops import _conv_forms
+from jaxnets.ops._arguments import before_last, one_dtype, varying_together, whole_number, widened
+from jaxnets.ops._windows import Padding, pair, window_on
 
 
 def conv2d(
@@ -102,7 +102,7 @@ def conv2d(
 
 
 def _plain_conv2d(x, kernel, bias, window, groups):
-    y = forms.outputs(x, kernel, window, groups)
+    y = _conv_forms.outputs(x, kernel, window, groups)
     if bias is None:
         return y
     wide_y, wide_bias = widened(y, bias)
@@ -119,8 +119,8 @@ def _conv2d_fwd(x, kernel, bias, window, groups):
 
 def _conv2d_bwd(window, groups, res, dy):
     x, kernel, bias = res
-    dx = forms.input_gradient(dy, kernel, window, groups)
-    dkernel = forms.kernel_gradient(x, dy, kernel, window, groups)
+    dx = _conv_forms.input_gradient(dy, kernel, window, groups)
+    dkernel = _conv_forms.kernel_gradient(x, dy, kernel, window, groups)
     (wide_dy,) = widened(dy)
     dbias = None if bias is None else wide_dy.sum((0, 1, 2)).astype(bias.dtype)
     return dx, dkernel, dbias

@@ -4,13 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import (
-    floating,
-    fraction,
-    sharding_of,
-    varying_together,
-    widened,
-)
+from jaxnets.ops._arguments import floating, fraction, sharding_of, varying_together, widened
 
 
 def dropout(x: ArrayLike, key: jax.Array, rate: ArrayLike) -> jax.Array:

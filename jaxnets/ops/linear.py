@@ -7,7 +7,7 @@ the leading axes of x taken together. A prefix d marks the derivative of a scala
 import jax
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import before_last, one_dtype, sharding_of, varying_together, widened
+from jaxnets.ops._arguments import before_last, one_dtype, sharding_of, varying_together, widened
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> jax.Array:

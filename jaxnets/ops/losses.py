@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import (
+from jaxnets.ops._arguments import (
     accumulation_dtype,
     before_last,
     concrete,

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import before_last, floating, positive, varying_together, widened
+from jaxnets.ops._arguments import before_last, floating, positive, varying_together, widened
 
 
 def batch_norm(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import floating, sharding_of, widened
-from jaxnets.ops.windows import (
+from jaxnets.ops._arguments import floating, sharding_of, widened
+from jaxnets.ops._windows import (
     Padding,
     Window,
     into_inputs,

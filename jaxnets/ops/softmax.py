@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops.arguments import accumulation_dtype, floating, whole_number
+from jaxnets.ops._arguments import accumulation_dtype, floating, whole_number
 
 
 def softmax(x: ArrayLike, *, axis: int = -1) -> jax.Array:

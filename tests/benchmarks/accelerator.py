@@ -35,8 +35,8 @@ import tyro
 from rich.progress import track
 
 from jaxnets import autodiff, ops
-from jaxnets.catalog import CATALOG
-from jaxnets.costs import residual_bytes
+from jaxnets._catalog import CATALOG
+from jaxnets._costs import residual_bytes
 from tests.benchmarks.convolution import (
     BATCH,
     STEPS,
@@ -47,8 +47,8 @@ from tests.benchmarks.convolution import (
 )
 from tests.benchmarks.mutations import Point
 from tests.benchmarks.training import Work, in_pytorch, ours
-from train import backend
-from train.examples import Data, Sets
+from train.engine import devices
+from train.engine.input_pipeline import Data, Sets
 
 Part = Literal["ops", "sweeps", "convnet"]
 Rows = list[list[str]]
@@ -334,7 +334,7 @@ def markdown(rows: Rows) -> str:
 
 
 def main(options: Options) -> int:
-    backend.set_up()
+    devices.set_up()
     large = jax.devices()[0].platform != "cpu"
     print(device := device_in_words(), flush=True)
     if _torch_device() is None:

@@ -21,15 +21,15 @@ import optax
 import tyro
 
 from jaxnets import autodiff, layers, nets, ops
-from jaxnets.costs import residual_bytes
-from jaxnets.ops import convolution_forms as forms
-from jaxnets.ops.windows import window_on
-from train import backend
-from train.config import Training
-from train.examples import Data, Sets
-from train.hyper import hyperparameters
-from train.program import make_program
-from train.trainer import Trainer
+from jaxnets._costs import residual_bytes
+from jaxnets.ops import _conv_forms
+from jaxnets.ops._windows import window_on
+from train.engine import devices
+from train.engine.hyperparameters import hyperparameters
+from train.engine.input_pipeline import Data, Sets
+from train.engine.program import make_program
+from train.engine.trainer import Trainer
+from train.flags.config import Training
 
 Part = Literal["step", "ops", "bytes", "sweep", "forms"]
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
@@ -397,8 +397,8 @@ def each_form(rounds: int) -> None:
         x, kernel, dy = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in shapes)
         window = window_on("conv2d", x, (k, k), 1, "SAME")
         contestants = {}
-        for name, form in forms.FORMS.items():
-            if name == "winograd" and not forms.suits_winograd(window):
+        for name, form in _conv_forms.FORMS.items():
+            if name == "winograd" and not _conv_forms.suits_winograd(window):
                 continue
 
             def all_three(x, kernel, dy, form=form, window=window):
@@ -432,7 +432,7 @@ class Options:
 
 
 def main(options: Options) -> int:
-    backend.set_up()
+    devices.set_up()
     for part in options.parts:
         PARTS[part](options.rounds)
     return 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from train.experiments import EXPERIMENTS
+from train.reproduce.experiments import EXPERIMENTS
 
 SHORT = ("A1", "B1", "B3", "C1", "C4", "D3", "D4")
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from jaxnets import gradcheck
-from jaxnets.catalog import CATALOG, Entry, Shape
+from jaxnets._catalog import CATALOG, Entry, Shape
 from tests.benchmarks.mutants import MUTANTS, Mutant, planted
 
 Precision = Literal["float32", "float64"]

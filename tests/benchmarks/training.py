@@ -32,12 +32,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnets import nets
-from train import backend, data
-from train.config import Training
-from train.examples import Data, Sets, batches, on_device
-from train.hyper import hyperparameters
-from train.program import make_program
-from train.trainer import Trainer
+from train import data
+from train.engine import devices
+from train.engine.hyperparameters import hyperparameters
+from train.engine.input_pipeline import Data, Sets, batches, on_device
+from train.engine.program import make_program
+from train.engine.trainer import Trainer
+from train.errors import DataError
+from train.flags.config import Training
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -264,7 +266,7 @@ def load(name: str, image_shape: tuple[int, int, int], count: int) -> tuple[Sets
     """The data set, or else random images of its shape; and whether it is the real one."""
     try:
         dataset: Any = data.load(name)
-    except data.DataError as error:
+    except DataError as error:
         print(f"{name} is random images: {error}")
         rng = np.random.default_rng(0)
         images = rng.integers(256, size=(count, *image_shape), dtype=np.uint8)
@@ -281,7 +283,7 @@ def load(name: str, image_shape: tuple[int, int, int], count: int) -> tuple[Sets
 
 
 def main() -> None:
-    backend.set_up()
+    devices.set_up()
     if not TORCH:
         print("PyTorch is not installed: its ratios are left out; pip install -e '.[benchmarks]'")
     cifar10, real = load("cifar10", (32, 32, 3), 50_000)

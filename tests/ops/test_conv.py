@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxnets import ops
-from jaxnets.ops import convolution_forms as forms
-from jaxnets.ops.windows import window_on
+from jaxnets.ops import _conv_forms
+from jaxnets.ops._windows import window_on
 from tests.support import (
     NUMPY,
     Reference,
@@ -134,19 +134,19 @@ def test_geometry(geometry):
     np.testing.assert_allclose(dkernel, expected_dkernel, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", forms.FORMS)
+@pytest.mark.parametrize("name", _conv_forms.FORMS)
 def test_forms(name, geometry):
     """All of them agree, also those that this machine would not choose for the shape."""
     (x, kernel), dy, window, groups, _ = geometry
-    form = forms.FORMS[name]
-    if groups > 1 or (name == "winograd" and not forms.suits_winograd(window)):
+    form = _conv_forms.FORMS[name]
+    if groups > 1 or (name == "winograd" and not _conv_forms.suits_winograd(window)):
         form = None
-    y, pull_back = jax.vjp(lambda *a: forms.xla_outputs(*a, window, groups), x, kernel)
+    y, pull_back = jax.vjp(lambda *a: _conv_forms.xla_outputs(*a, window, groups), x, kernel)
     expected = (y, *pull_back(dy))
     elsewhere = (
-        forms.xla_outputs(x, kernel, window, groups),
-        forms.xla_input_gradient(dy, kernel, window, groups),
-        forms.xla_kernel_gradient(x, dy, window, groups, None),
+        _conv_forms.xla_outputs(x, kernel, window, groups),
+        _conv_forms.xla_input_gradient(dy, kernel, window, groups),
+        _conv_forms.xla_kernel_gradient(x, dy, window, groups, None),
     )
     on_cpu = form and (
         form.outputs(x, kernel, window),

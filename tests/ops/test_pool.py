@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import autodiff, ops
-from jaxnets.ops.windows import window_on
+from jaxnets.ops._windows import window_on
 from tests.support import (
     JAX,
     NUMPY,

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnets import autodiff, ops
-from jaxnets.catalog import CATALOG
+from jaxnets._catalog import CATALOG
 from tests.support import (
     assert_close,
     assert_trees_close,

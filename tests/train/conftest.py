@@ -2,7 +2,7 @@ import jax
 import matplotlib.figure
 import pytest
 
-from train import figures
+from train.report import figures
 
 
 @pytest.fixture

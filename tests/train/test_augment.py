@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.augment import augment, cutout, flip, shift
+from train.engine.augment import augment, cutout, flip, shift
 
 KEY = jax.random.key(2)
 

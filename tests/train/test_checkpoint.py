@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
-from train import checkpoint
-from train.checkpoint import MANIFEST, CheckpointError, StructureError, load, save
+from train.run_directory import checkpoint
+from train.run_directory.checkpoint import MANIFEST, CheckpointError, StructureError, load, save
 
 
 class State(NamedTuple):

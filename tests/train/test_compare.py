@@ -3,8 +3,9 @@ import json
 import pytest
 from PIL import Image
 
-from train import compare, figures
+from train import compare
 from train.compare import main
+from train.report import figures
 
 CONFIG = {"dataset": "digits", "hidden": "100", "learning_rate": 0.1, "folds": None}
 

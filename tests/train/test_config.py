@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from jaxnets import nets
-from train import data
-from train.allowed import ALLOWED, ConfigError, hidden_widths
-from train.config import Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
-from train.hyper import Hyper
-from train.optimizers import OPTIMIZERS
-from train.sweep import NUMBERS, parse
+from train.data import dataset
+from train.engine.hyperparameters import Hyper
+from train.engine.optimizers import OPTIMIZERS
+from train.errors import ConfigError
+from train.flags.config import Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
+from train.flags.constraints import ALLOWED, hidden_widths
+from train.flags.sweep import NUMBERS
+from train.training_command import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,7 +251,7 @@ def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
     assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
-    assert choices(Data, "dataset") == data.NAMES
+    assert choices(Data, "dataset") == dataset.NAMES
     assert Hyper._fields == NUMBERS
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train.config import ConvnetRun, flags
 from train.convnet import main, network
-from train.hyper import hyperparameters
-from train.sweep import parse
+from train.engine.hyperparameters import hyperparameters
+from train.flags.config import ConvnetRun, flags
+from train.training_command import parse
 
 
 def run_of(*arguments):

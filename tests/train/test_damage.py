@@ -15,7 +15,11 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import compare, evaluate, figures, mlp, report, saver, trainer
+from train import compare, mlp
+from train.engine import trainer
+from train.evaluate import __main__ as evaluate
+from train.report import figures, progress
+from train.run_directory import checkpoint_manager
 
 # Two groups with two runs each, one of which diverges.
 SWEEP = [
@@ -67,7 +71,7 @@ def make(folder):
         assert mlp.main([*command, "--seed", "1", "--out", str(folder / f"other-{name}")]) == 0
     # As an earlier version left it.
     (shutil.copytree(folder / "sweep", folder / "old") / "manifest.sha256").unlink()
-    advance, seen = report.Progress.advance, []
+    advance, seen = progress.Progress.advance, []
 
     def advanced(self, *arguments):
         seen.append(arguments)
@@ -76,8 +80,8 @@ def make(folder):
         return advance(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saver, "SHARE", float("inf"))
-        patch.setattr(report.Progress, "advance", advanced)
+        patch.setattr(checkpoint_manager, "SHARE", float("inf"))
+        patch.setattr(progress.Progress, "advance", advanced)
         assert mlp.main([*SWEEP, "--out", str(folder / "stopped")]) == 143
     return folder
 

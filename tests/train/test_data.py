@@ -1,4 +1,4 @@
-"""Tests of train/data.py and train/prepare.py, on archives of a few images and on the real data."""
+"""Tests of data sets, on archives of a few images and on the real data."""
 
 import contextlib
 import gzip
@@ -21,11 +21,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import train.prepare
-from train import mlp, tfds_reader
-from train.data import DataError, Dataset, load, main
-from train.prepare import Archive, archives, prepare
-from train.tfds_reader import decode
+from train import mlp
+from train.data import Dataset, load, sources, tfds_reader
+from train.data import prepare as prepare_module
+from train.data.__main__ import main
+from train.data.prepare import prepare
+from train.data.sources import Archive, archives
+from train.data.tfds_reader import decode
+from train.errors import DataError
 
 REPOSITORY = Path(__file__).parents[2]
 REGISTERED = {name: archives(name) for name in ("mnist", "cifar10")}
@@ -94,7 +97,7 @@ def registering(folder: Path) -> Iterator[None]:
 
     table = {name: tuple(measured(archive) for archive in REGISTERED[name]) for name in REGISTERED}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.prepare, "archives", table.__getitem__)
+        patch.setattr(sources, "archives", table.__getitem__)
         yield
 
 
@@ -281,9 +284,9 @@ def test_missing_data_is_said_at_once(present: str, tmp_path: Path) -> None:
     """The message names the folder, the archive and the command, and costs no import of TFDS."""
     (tmp_path / present).mkdir(parents=True, exist_ok=True)
     program = (
-        "import sys, train.data\n"
+        "import sys, train.data, train.errors\n"
         "try: train.data.load('cifar10', sys.argv[1])\n"
-        "except train.data.DataError as error: print(error)\n"
+        "except train.errors.DataError as error: print(error)\n"
         "print('tensorflow_datasets' in sys.modules)"
     )
     message, imported = run("-c", program, str(tmp_path / "data")).stdout.splitlines()
@@ -668,13 +671,13 @@ def test_cifar10_needs_an_id_in_each_record(prepared: Path) -> None:
 def peak_of_loading(folder: Path) -> tuple[str, float]:
     """What a process says that loads MNIST, and the most memory that it takes for that, in MB."""
     program = (
-        "import resource, sys, train.data\n"
+        "import resource, sys, train.data, train.errors\n"
         "from tensorflow_datasets.proto import tf_example_pb2\n"
         "from PIL import Image\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000\n"
         "before = used()\n"
         "try: train.data.load('mnist', sys.argv[1])\n"
-        "except train.data.DataError as error: print(error)\n"
+        "except train.errors.DataError as error: print(error)\n"
         "print(used() - before)"
     )
     message, megabytes = run("-c", program, str(folder)).stdout.splitlines()
@@ -941,7 +944,7 @@ def test_an_interrupted_prepare_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write = train.prepare._examples
+    write = prepare_module._examples
 
     def write_some(split: str, *arguments: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from write(split, *arguments)
@@ -949,7 +952,7 @@ def test_an_interrupted_prepare_leaves_nothing_behind(
             assert list((tmp_path / "data").rglob("*train*"))
             raise interruption
 
-    monkeypatch.setattr(train.prepare, "_examples", write_some)
+    monkeypatch.setattr(prepare_module, "_examples", write_some)
     command = ["prepare", "mnist", "--from", str(originals), "--data-dir", str(tmp_path / "data")]
     interrupted = isinstance(interruption, KeyboardInterrupt)
     assert main(command) == (130 if interrupted else 1)

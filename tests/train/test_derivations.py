@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from train.derivations import DERIVATIONS, Derivation, compare, shapes
-from train.errata import ERRATA
+from train.reproduce.derivations import DERIVATIONS, Derivation, compare, shapes
+from train.reproduce.errata import ERRATA
 
 EVERY = [(name, i, d) for name, make in DERIVATIONS.items() for i, d in enumerate(make())]
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from train import convnet, device, mlp, run
-from train.device import Fitting, explained, free_memory
+from train import convnet, mlp
+from train.engine import assembly, memory
+from train.engine.memory import Fitting, explained, free_memory
 from train.mlp import main
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def compiled(monkeypatch):
 def test_what_cannot_fit_is_refused_before_anything_is_compiled(
     here, capsys, monkeypatch, compiled, command, arguments, gigabytes
 ):
-    monkeypatch.setattr(device, "free_memory", lambda: 30_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 30_000_000)
     assert command([*arguments.split(), *("--out", "run")]) == 1
     output, error = capsys.readouterr()
     assert float(error.split()[4]) == pytest.approx(gigabytes, rel=0.03)
@@ -90,14 +91,14 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled(
 
 def test_what_each_run_of_a_sweep_takes_is_said(here, capsys, monkeypatch):
     """One fits; on a CPU the runs of all devices are in one memory."""
-    monkeypatch.setattr(device, "free_memory", lambda: 30_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 30_000_000)
     arguments = ["--hidden", "300-300", "--optimizer", "sgd", "--steps", "1", "--out", "run"]
     assert main([*arguments, "--seeds", "200"]) == 1
     error = capsys.readouterr().err
     parameters = 65 * 300 + 301 * 300 + 301 * 10
     each = float(error.split("(")[1].split(" GB for each run)")[0])
     assert each == pytest.approx((parameters * 4 + 200 * 4) / 1e9, rel=0.01)
-    monkeypatch.setattr(run, "_trainer", lambda *arguments: pytest.skip("it fits"))
+    monkeypatch.setattr(assembly.Assembly, "trainer", lambda *arguments: pytest.skip("it fits"))
     with pytest.raises(pytest.skip.Exception):
         main([*arguments, "--seeds", "60"])
 
@@ -120,11 +121,11 @@ def test_what_a_container_leaves(tmp_path, version, outside):
         (root / name / "memory.stat").write_text(f"cache 7\n{cached} {files}\n")
     own.write_text("3:cpuset:/one\n4:memory:/one/two\n" if version == 1 else "0::/one/two\n")
     expected = [5000 - 350, 9000 - 400] if outside else [9000 - 400]
-    assert list(device._left_by_containers(mounted, own)) == expected
+    assert list(memory._left_by_containers(mounted, own)) == expected
 
 
 def test_no_container(tmp_path):
-    assert not list(device._left_by_containers(tmp_path, tmp_path / "absent"))
+    assert not list(memory._left_by_containers(tmp_path, tmp_path / "absent"))
 
 
 SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
@@ -137,11 +138,11 @@ def results(path):
 
 def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, monkeypatch):
     made = []
-    needed = device._needed
-    monkeypatch.setattr(device, "_needed", lambda c: made.append(needed(c)) or made[-1])
+    needed = memory._needed
+    monkeypatch.setattr(memory, "_needed", lambda c: made.append(needed(c)) or made[-1])
     assert main([*SWEEP, "--lockstep", "8", "--out", "all"]) == 0
     free = int(0.9 * max(made))
-    monkeypatch.setattr(device, "free_memory", lambda: free)
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
     capsys.readouterr()
 
     assert main([*SWEEP, "--lockstep", "8", "--out", "refused"]) == 1
@@ -152,7 +153,7 @@ def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, mon
     lockstep = error.split("--lockstep ")[-1].removesuffix(" fits")
     assert 1 <= int(lockstep) < 8
     assert main([*SWEEP, "--lockstep", lockstep, "--out", "fits"]) == 0
-    monkeypatch.setattr("train.spread.choose_lockstep", lambda *arguments: 8)
+    monkeypatch.setattr("train.engine.sharding.choose_lockstep", lambda *arguments: 8)
     assert main([*SWEEP, "--out", "auto"]) == 0
     for name in ("fits", "auto"):
         for a, b in zip(results(here / name), results(here / "all"), strict=True):
@@ -166,12 +167,12 @@ def test_fitting_is_the_largest_that_fits(monkeypatch):
         size = (4 + lockstep) * 250_000
         return jax.jit(lambda x: jnp.full(size, x))
 
-    monkeypatch.setattr(device, "free_memory", lambda: 10_500_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 10_500_000)
     assert Fitting(make, 6, choose=False)(jnp.float32(1)).nbytes == 10_000_000
     assert Fitting(make, 20, choose=True)(jnp.float32(1)).nbytes == 10_000_000
     with pytest.raises(MemoryError, match=r"0\.024 GB .* --lockstep 20, .* --lockstep 6 fits"):
         Fitting(make, 20, choose=False)(jnp.float32(1))
-    monkeypatch.setattr(device, "free_memory", lambda: 4_500_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 4_500_000)
     for choose in (True, False):
         with pytest.raises(MemoryError, match="take a smaller network"):
             Fitting(make, 20, choose)(jnp.float32(1))

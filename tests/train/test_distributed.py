@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from train import processes
 from train.mlp import main
+from train.processes import cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -240,8 +240,8 @@ def test_a_process_that_never_joins_is_named(tmp_path, absent):
 
 
 def test_they_have_less_than_a_minute():
-    assert processes.JOIN_SECONDS <= 50
-    assert processes.LOST_SECONDS <= 25
+    assert cluster.JOIN_SECONDS <= 50
+    assert cluster.LOST_SECONDS <= 25
 
 
 def test_what_differs_between_processes_is_refused(tmp_path):

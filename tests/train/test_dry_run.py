@@ -3,8 +3,9 @@ import re
 
 import pytest
 
-from train import dry_run, mlp
-from train.dry_run import Expected
+from train import mlp
+from train.engine import dry_run
+from train.engine.dry_run import Expected
 
 
 def test_runs_take_turns_on_the_devices():

@@ -7,11 +7,16 @@ import pytest
 from PIL import Image
 from sklearn.metrics import precision_score, recall_score
 
-from train import compare, data, evaluate, figures, plan, results, trained
-from train.evaluate import main
-from train.images import read_images
+from train import compare, data
+from train.data import split as plan
+from train.data.sources import data_folder
+from train.evaluate import __main__ as evaluate
+from train.evaluate import trained_network
+from train.evaluate.__main__ import main
+from train.evaluate.image_file import read_images
 from train.mlp import main as train_mlp
-from train.prepare import data_folder
+from train.report import figures
+from train.run_directory import reader
 
 # Two shapes, batch statistics, bfloat16, and 2 of 4 runs ending before the others of their group.
 SWEEP = [
@@ -67,16 +72,16 @@ def test_each_run_is_as_accurate_as_its_training_said(
 def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, standard, capsys):
     assert main([str(folder / "sweep"), "--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
-    stored = results.read(folder / "sweep")
+    stored = reader.read(folder / "sweep")
     best = stored.summary["rows"][0]["config"]
     found = read(tmp_path / "evaluation.json")
     index = found["run"]
     assert stored.runs[index].items() >= best.items()
     assert f"run {index} of 4 (hidden {best['hidden']}, steps {best['steps']}), the first" in output
 
-    network, run = results.run(stored, index)
+    network, run = reader.run(stored, index)
     dataset = data.load("digits")
-    logits = trained.load(stored, index, network, run, dataset)
+    logits = trained_network.load(stored, index, network, run, dataset)
     logits = logits.logits(logits.sets.test)
     labels, predicted = dataset.test_labels, logits.argmax(-1)
     for number, name in enumerate(dataset.classes):
@@ -148,11 +153,11 @@ def test_data_are_looked_for_where_they_were_or_where_they_are_here(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").mkdir()
     (tmp_path / "here").mkdir()
-    stored = results.read(folder / "one")
+    stored = reader.read(folder / "one")
     expected = {None: "here", "~/x": "x", str(tmp_path / "x"): "x", "/no/such/folder": "here"}
     for given, name in expected.items():
         flags = [{**stored.runs[0], "data_dir": given}]
-        _, run = results.run(stored._replace(config=stored.config._replace(runs=flags)), 0)
+        _, run = reader.run(stored._replace(config=stored.config._replace(runs=flags)), 0)
         assert data_folder(run.data.data_dir) == tmp_path / name
 
 
@@ -168,9 +173,9 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     images = data.load("digits").test_images[:7]
     np.save(tmp_path / "several.npy", images)
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
-    stored = results.read(folder / "one")
-    network, run = results.run(stored, 0)
-    network = trained.load(stored, 0, network, run, plan.load_for(run))
+    stored = reader.read(folder / "one")
+    network, run = reader.run(stored, 0)
+    network = trained_network.load(stored, 0, network, run, plan.load_for(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     shares = [list(p["probabilities"].values()) for p in found["predictions"]]

@@ -1,4 +1,4 @@
-"""Tests of train/images.py: image files and arrays of all kinds, damaged, and too large."""
+"""Image files and arrays of all kinds, damaged, and too large."""
 
 import io
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.images import FORMATS, MOST_PIXELS, ImageError, read_images
+from train.evaluate.image_file import FORMATS, MOST_PIXELS, ImageError, read_images
 
 GREY = np.zeros((8, 8, 1), np.uint8)
 COLOUR = np.zeros((32, 32, 3), np.uint8)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import plan, program, trainer
-from train.config import MlpRun, flags
-from train.data import load
-from train.hyper import Hyper, hyperparameters
+from train.data import load, split
+from train.engine import assembly
+from train.engine.hyperparameters import Hyper, hyperparameters
+from train.engine.optimizers import Schedule
+from train.flags.config import MlpRun, flags
 from train.mlp import main, network
-from train.optimizers import Schedule
-from train.sweep import parse
+from train.training_command import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,10 +149,11 @@ def test_the_numbers_among_the_flags_reach_the_program():
 
 
 def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
-    seen = {}
+    seen, original = {}, assembly.make_program
 
     def make_program(network, image_shape, optimizer, **options):
         seen.update(image_shape=image_shape, optimizer=optimizer, **options)
+        return original(network, image_shape, optimizer, **options)
 
     def stop(functions, hypers, seeds, training, sets, lockstep, shard):
         (hyper,), (seed,) = hypers, seeds
@@ -160,8 +161,8 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
         seen.update(sets._asdict())
         raise FloatingPointError("seen enough")
 
-    monkeypatch.setattr(program, "make_program", make_program)
-    monkeypatch.setattr(trainer, "Trainer", stop)
+    monkeypatch.setattr(assembly, "make_program", make_program)
+    monkeypatch.setattr(assembly, "Trainer", stop)
     arguments = ["--optimizer", "rmsprop", "--gradient", "autodiff", "--preprocessing", "unit"]
     assert (
         main(
@@ -275,7 +276,7 @@ def test_a_patience_that_stops_the_longest_run_of_a_sweep_is_not_spoken_of():
         "0.2",
     ]
     runs = parse(MlpRun, words, "python -m train.mlp", "").runs
-    assert list(plan.idle_patience(runs, [run.training.steps for run in runs])) == [
+    assert list(split.idle_patience(runs, [run.training.steps for run in runs])) == [
         "--patience 4: cannot stop a run of 20 steps with --eval-every 5; below 4 it can"
     ]
 

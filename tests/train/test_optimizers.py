@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from train.config import Training
-from train.hyper import Hyper, hyperparameters, stack
-from train.optimizers import OPTIMIZERS, Schedule, optimizer
+from train.engine.hyperparameters import Hyper, hyperparameters, stack
+from train.engine.optimizers import OPTIMIZERS, Schedule, optimizer
+from train.flags.config import Training
 
 
 @pytest.fixture(autouse=True)

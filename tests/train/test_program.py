@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jaxnets import initializers, layers, nets
-from train import program
-from train.examples import Data, batches, on_device
-from train.hyper import Hyper, hyperparameters, stack
-from train.program import make_program
+from train.engine import program
+from train.engine.hyperparameters import Hyper, hyperparameters, stack
+from train.engine.input_pipeline import Data, batches, on_device
+from train.engine.program import make_program
 
 KEY = jax.random.key(3)
 EXAMPLES, SHAPE, CLASSES, BATCH = 50, (4, 4, 1), 3, 16

@@ -5,8 +5,9 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from train import figures, outcome, report
-from train.report import Progress
+from train.report import figures, tables
+from train.report.progress import Progress
+from train.run_directory import summary as outcome
 
 NOTE = "CIFAR-10, from a JPEG-compressed copy [same labels]: pixels differ by about 30 dB."
 
@@ -36,7 +37,7 @@ def summary(*rows):
 
 
 def test_the_table_shows_final_and_best_of_both_sets():
-    text = printed(report.table(summary(outcome.row({}, [0], 17, [RECORDS]))))
+    text = printed(tables.table(summary(outcome.row({}, [0], 17, [RECORDS]))))
     # Columns: loss, best loss, accuracy, best accuracy.
     cells = [line.replace("│", " ").split() for line in text.splitlines()]
     assert ["train", "0.6000", "0.5000", "0.7000", "0.7500"] in cells
@@ -45,13 +46,13 @@ def test_the_table_shows_final_and_best_of_both_sets():
 
 
 def test_the_table_says_where_the_data_come_from():
-    text = " ".join(printed(report.table(summary(outcome.row({}, [0], 17, [RECORDS])))).split())
+    text = " ".join(printed(tables.table(summary(outcome.row({}, [0], 17, [RECORDS])))).split())
     assert f"cifar10: {NOTE}" in text  # Square brackets and all.
 
 
 def test_the_table_shows_the_deviation_over_seeds():
     other = [record(0, 2.3, 0.1), record(200, 1.4, 0.75)]
-    text = printed(report.table(summary(outcome.row({}, [0, 1], 17, [RECORDS, other]))))
+    text = printed(tables.table(summary(outcome.row({}, [0, 1], 17, [RECORDS, other]))))
     assert "1.3000 ± 0.1414" in text
     assert "0.7000 ± 0.0707" in text
 
@@ -159,7 +160,7 @@ def test_one_that_diverges_does_not_flatten_the_others(tmp_path, monkeypatch):
 
 
 def test_a_huge_loss_leaves_the_table_readable():
-    assert report._number({"mean": 1.25, "std": 0.5, "values": [0.9, 1.6]}) == "1.2500 ± 0.5000"
-    assert report._number({"mean": 3.21e19, "std": 4e18, "values": [3e19, 4e19]}) == (
+    assert tables._number({"mean": 1.25, "std": 0.5, "values": [0.9, 1.6]}) == "1.2500 ± 0.5000"
+    assert tables._number({"mean": 3.21e19, "std": 4e18, "values": [3e19, 4e19]}) == (
         "3.21e+19 ± 4e+18"
     )

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import data, figures, outcome, reproduce
-from train.config import Run
-from train.data import Dataset
-from train.experiments import EXPERIMENTS
-from train.sweep import parse
+from train import data
+from train.data import Dataset, split
+from train.flags.config import Run
+from train.report import figures
+from train.reproduce import __main__ as reproduce
+from train.reproduce.experiments import EXPERIMENTS
+from train.run_directory import summary
+from train.training_command import parse
 
 COMMANDS = [(e, command) for e in EXPERIMENTS for command in e.commands]
 IDS = [f"{e.name}-{number}" for e in EXPERIMENTS for number, _ in enumerate(e.commands, 1)]
@@ -108,7 +111,7 @@ def little_data(monkeypatch):
             name, "Noise.", *images(2000, shape), *images(500, shape), classes, "fingerprint"
         )
 
-    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(split, "load", load)
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -186,7 +189,7 @@ def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, ca
 
 def row(accuracy, **config):
     runs = [[{"step": 9, "test_loss": 1.0, "test_accuracy": accuracy + d}] for d in (-0.1, 0.1)]
-    return outcome.row(config, [0, 1], 17, runs)
+    return summary.row(config, [0, 1], 17, runs)
 
 
 def test_accuracy_against_a_flag(tmp_path, drawn):

@@ -16,11 +16,16 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from train import checkpoint, convnet, data, figures, report, resume, saver, trainer
-from train.config import MlpRun
+from train import convnet, data
+from train.data import split
+from train.engine import assembly, trainer
+from train.flags import given as resume
+from train.flags.config import MlpRun
 from train.mlp import main
-from train.store import RunDirectory
-from train.sweep import parse
+from train.report import figures, progress
+from train.run_directory import checkpoint, checkpoint_manager
+from train.run_directory.directory import RunDirectory
+from train.training_command import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +85,7 @@ def straight(tmp_path_factory):
 
 def stop_at(monkeypatch, number, *moments):
     """Send a signal to this process at so many segments from its start."""
-    advance, seen = report.Progress.advance, []
+    advance, seen = progress.Progress.advance, []
 
     def advanced(self, *arguments):
         seen.append(arguments)
@@ -88,7 +93,7 @@ def stop_at(monkeypatch, number, *moments):
             os.kill(os.getpid(), number)
         return advance(self, *arguments)
 
-    monkeypatch.setattr(report.Progress, "advance", advanced)
+    monkeypatch.setattr(progress.Progress, "advance", advanced)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def stopped_once(tmp_path_factory):
     """The sweep, stopped in its second group; every segment was saved."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saver, "SHARE", float("inf"))
+        patch.setattr(checkpoint_manager, "SHARE", float("inf"))
         stop_at(patch, signal.SIGTERM, 12)
         assert main([*SWEEP, "--out", str(folder)]) == 143
     assert names(folder / "checkpoints") == [
@@ -196,7 +201,7 @@ def test_a_finished_run_shows_its_table_again(straight, tmp_path, monkeypatch, c
     folder = shutil.copytree(straight, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     summary = json.loads((folder / "summary.json").read_text())
-    monkeypatch.setattr(trainer, "Trainer", None)
+    monkeypatch.setattr(assembly, "Trainer", None)
     monkeypatch.chdir(tmp_path)
     for command in (["--resume", "run"], [*SWEEP, "--out", "run"]):
         assert main(command) == 0
@@ -265,7 +270,7 @@ def test_any_flags_can_be_rebuilt_from_what_is_stored():
 def test_other_data_are_refused(stopped, monkeypatch, capsys):
     digits = data.load("digits")
     other = dataclasses.replace(digits, fingerprint="f" * 64)
-    monkeypatch.setattr(data, "load", lambda *arguments: other)
+    monkeypatch.setattr(split, "load", lambda *arguments: other)
     assert main(["--resume", str(stopped)]) == 2
     one_line(
         capsys,
@@ -328,7 +333,9 @@ def recovered(folder, capsys):
     """Where a run is gone on with: the group, the checkpoint, and what is said."""
     sweep = parse(MlpRun, ["--resume", str(folder)], "python -m train.mlp", "")
     with RunDirectory(folder) as directory:
-        subject = saver.Saver(directory, [saver.Result(run, []) for run in sweep.runs])
+        subject = checkpoint_manager.Saver(
+            directory, [checkpoint_manager.Result(run, []) for run in sweep.runs]
+        )
         number = subject.recover(2)
     name = None if subject._found is None else subject._found[0].name
     return number, name, capsys.readouterr().err
@@ -509,7 +516,7 @@ def test_a_full_disk_ends_it_with_the_last_checkpoint_intact(
 
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # What it was, afterwards.
     with monkeypatch.context() as patch:
-        patch.setattr(saver, "save", save)
+        patch.setattr(checkpoint_manager, "save", save)
         status = main(["--resume", str(stopped)])
     assert status == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -532,7 +539,7 @@ def test_a_full_disk_ends_it_with_the_last_checkpoint_intact(
 def test_a_signal_before_training_begins_ends_it_at_once(
     tmp_path, monkeypatch, capsys, number, status, word
 ):
-    monkeypatch.setattr(data, "load", lambda *arguments: os.kill(os.getpid(), number))
+    monkeypatch.setattr(split, "load", lambda *arguments: os.kill(os.getpid(), number))
     handler = signal.getsignal(number)
     assert main(["--out", str(tmp_path / "run")]) == status
     assert capsys.readouterr().err == f"{word}\n"

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import pytest
 
-from train import processes
-from train.allowed import ConfigError
-from train.config import Machines
-from train.roll_call import RollCall, answer, bind_address
+from train.errors import ConfigError
+from train.flags.config import Machines
+from train.processes import cluster
+from train.processes.roll_call import RollCall, answer, bind_address
 
 SECRET = b"of the run"
 
@@ -144,7 +144,7 @@ def test_a_number_that_is_taken_or_of_no_process(pool, address, number):
 def test_a_process_that_ended_can_come_again(pool, address, monkeypatch):
     _, missing = called(pool, address, 3)
     with monkeypatch.context() as patch:
-        patch.setattr("train.roll_call._SECONDS", 0)  # It leaves as soon as it was heard.
+        patch.setattr("train.processes.roll_call._SECONDS", 0)  # It leaves as soon as it was heard.
         assert answer(address, 1, SECRET, time.monotonic() + 0.3) == ([0], "")
     others = [answered(pool, address, own) for own in (1, 2)]
     assert missing.result() == []
@@ -197,22 +197,22 @@ def test_where_it_listens(monkeypatch, coordinator, expected):
 def test_the_service_of_jax_listens_there_too(monkeypatch, address, coordinator, bind):
     given = {}
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **named: given.update(named))
-    monkeypatch.setattr(processes, "_on_abort", lambda: None)
+    monkeypatch.setattr(cluster, "_on_abort", lambda: None)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
     named = f"{coordinator}:{address[1]}"
-    processes.join(Machines(True, named, processes=1, process_id=0), ["train.mlp", "run"])
+    cluster.join(Machines(True, named, processes=1, process_id=0), ["train.mlp", "run"])
     assert given["coordinator_bind_address"] == f"{bind}:{address[1]}"
 
 
 def test_what_cannot_be_listened_at_is_one_line(monkeypatch, address):
-    monkeypatch.setattr(processes, "_on_abort", lambda: None)
+    monkeypatch.setattr(cluster, "_on_abort", lambda: None)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
     for named in (f"192.0.2.1:{address[1]}", "no-such-machine.invalid:7000", "127.0.0.1:99999"):
         with pytest.raises(
             ConfigError, match=f"--coordinator {named}: cannot be opened: "
         ) as error:
-            processes.join(Machines(True, named, processes=1, process_id=0), ["train.mlp", None])
+            cluster.join(Machines(True, named, processes=1, process_id=0), ["train.mlp", None])
         assert str(error.value).startswith(f"--coordinator {named}: cannot be opened: ")
         assert "\n" not in str(error.value)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train import spread
-from train.config import Training
-from train.examples import Data, Sets
-from train.hyper import hyperparameters
+from train.engine import sharding
+from train.engine.hyperparameters import hyperparameters
+from train.engine.input_pipeline import Data, Sets
+from train.engine.program import make_program
+from train.engine.trainer import Trainer
+from train.flags.config import Training
 from train.mlp import main
-from train.program import make_program
-from train.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(
     len(jax.devices()) < 4, reason="needs four devices; a CPU has as many as are asked for"
@@ -69,7 +69,7 @@ def test_runs_over_devices_are_those_of_one_device(monkeypatch, runs, devices):
     subject, records = trained("runs", runs)
     assert set(devices_of(subject.state)) == {devices}
     assert len(records[-1]) == subject.runs == runs
-    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(sharding, "_mesh", lambda shard, runs: None)
     alone, expected = trained("runs", runs)
     assert set(devices_of(alone.state)) == {1}
     assert_close(records, expected)
@@ -90,7 +90,7 @@ def test_a_batch_over_devices_is_that_of_one_device(monkeypatch):
     # No device computes the hidden layer of the whole batch, of the two runs in lockstep.
     assert "f32[2,4,8]" in text
     assert "f32[2,16,8]" not in text
-    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(sharding, "_mesh", lambda shard, runs: None)
     _, expected = trained("batch", 2)
     assert_close(records, expected)
 
@@ -105,7 +105,7 @@ def test_an_evaluation_over_devices_is_that_of_one_device(monkeypatch, examples,
     text = subject._evaluate.compile(*arguments).as_text()
     assert f"f32[2,{part},8]" in text
     assert part == examples or f"f32[2,{examples},8]" not in text
-    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(sharding, "_mesh", lambda shard, runs: None)
     _, expected = trained("batch", 2, examples=examples)
     assert_close(records, expected)
 
@@ -114,7 +114,7 @@ def test_an_evaluation_over_devices_is_that_of_one_device(monkeypatch, examples,
 def test_gradient_norms_over_devices(monkeypatch, shard):
     training = Training(batch_size=16, eval_every=10, gradient_norms=True)
     _, records = trained(shard, 3, training=training)
-    monkeypatch.setattr(spread, "_mesh", lambda shard, runs: None)
+    monkeypatch.setattr(sharding, "_mesh", lambda shard, runs: None)
     _, expected = trained(shard, 3, training=training)
     assert_close(records, expected)
     assert records[-1][0]["gradient_norm_max"] > records[-1][0]["gradient_norm_mean"] > 0

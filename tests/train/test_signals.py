@@ -187,7 +187,7 @@ def test_while_a_program_is_compiled(here, which, step):
 
 
 def test_what_is_compiled_aside_fails_as_it_does_otherwise():
-    from train.signals import aside
+    from train.processes.signals import aside
 
     with pytest.raises(ZeroDivisionError):
         aside(lambda: 1 // 0)

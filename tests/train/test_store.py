@@ -11,9 +11,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from train import files, outcome, store
+from train import files
 from train.data import load
-from train.store import RunDirectory, StoreError
+from train.errors import StoreError
+from train.run_directory import directory as store
+from train.run_directory import summary
+from train.run_directory.directory import RunDirectory
 
 
 def record(step, loss, accuracy):
@@ -181,7 +184,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 def test_a_row_holds_final_and_best_of_each_metric():
     records = [record(0, 2.5, 0.125), record(100, 0.5, 0.5), record(200, 0.75, 0.375)]
-    row = outcome.row({"l2": 0.1}, [3], 17, [records])
+    row = summary.row({"l2": 0.1}, [3], 17, [records])
     assert row["config"] == {"l2": 0.1}
     assert row["seeds"] == [3]
     assert row["parameters"] == 17
@@ -197,7 +200,7 @@ def test_a_row_holds_final_and_best_of_each_metric():
 
 def test_a_row_of_several_seeds_has_their_mean_and_sample_deviation():
     runs = [[record(0, 2.5, 0.1), record(100, loss, 0.5)] for loss in (0.5, 0.7, 1.2)]
-    spread = outcome.row({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
+    spread = summary.row({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
     assert spread["values"] == [0.5, 0.7, 1.2]
     assert spread["mean"] == pytest.approx(0.8)
     assert spread["std"] == pytest.approx(statistics.stdev([0.5, 0.7, 1.2]))
@@ -205,11 +208,11 @@ def test_a_row_of_several_seeds_has_their_mean_and_sample_deviation():
 
 
 def test_what_ran_where_is_told():
-    versions = outcome.versions()
+    versions = summary.versions()
     assert set(versions) == {"python", "jaxnets", "jax", "jaxlib", "optax", "numpy"}
     assert versions["jax"] == jax.__version__
     dataset = load("digits")
-    assert outcome.describe(dataset) == {
+    assert summary.describe(dataset) == {
         "name": "digits",
         "description": dataset.description,
         "fingerprint": dataset.fingerprint,
@@ -220,7 +223,7 @@ def test_what_ran_where_is_told():
 
 def test_configurations_rank_by_final_accuracy_then_loss_and_diverged_ones_last():
     finals = {"a": (0.5, 0.9), "b": (0.1, 0.7), "c": (0.4, 0.9)}
-    rows = [outcome.row({"name": n}, [0], 17, [[record(9, *v)]]) for n, v in finals.items()]
-    rows.insert(0, outcome.row({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
-    ranked = sorted(rows, key=lambda row: outcome.rank(row, "test"))
+    rows = [summary.row({"name": n}, [0], 17, [[record(9, *v)]]) for n, v in finals.items()]
+    rows.insert(0, summary.row({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
+    ranked = sorted(rows, key=lambda row: summary.rank(row, "test"))
     assert [row["config"]["name"] for row in ranked] == ["c", "a", "b", "d"]

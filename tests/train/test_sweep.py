@@ -5,11 +5,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import figures, outcome, program, report
-from train.allowed import ConfigError
-from train.config import MlpRun, flags
+from train.engine import assembly
+from train.engine.sharding import choose_lockstep
+from train.errors import ConfigError
+from train.flags.config import MlpRun, flags
+from train.flags.sweep import groups
+from train.metrics import BEST
 from train.mlp import main
-from train.sweep import choose_lockstep, groups, parse
+from train.report import figures, tables
+from train.report.progress import Progress
+from train.run_directory.summary import judge, rank, row
+from train.training_command import parse
 
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -228,27 +234,27 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
 
     rows = read(here / "sweep" / "summary.json")["rows"]
     assert len(rows) == 8
-    assert rows == sorted(rows, key=lambda row: outcome.rank(row, outcome.judge(row)))
-    for row in rows:
-        assert row["seeds"] == [0, 1]
+    assert rows == sorted(rows, key=lambda line: rank(line, judge(line)))
+    for line in rows:
+        assert line["seeds"] == [0, 1]
         indices = [
             i
             for i, values in enumerate(config["runs"])
-            if all(row["config"][name] == v for name, v in values.items() if name != "seed")
+            if all(line["config"][name] == v for name, v in values.items() if name != "seed")
         ]
         for metric in METRICS:
-            best = outcome.BEST[metric.split("_")[1]]
+            best = BEST[metric.split("_")[1]]
             records = [metrics(here / "sweep", i) for i in indices]
             seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
-            assert row[metric]["final"]["values"] == [values[-1] for values in seen]
-            assert row[metric]["best"]["values"] == [best(values) for values in seen]
+            assert line[metric]["final"]["values"] == [values[-1] for values in seen]
+            assert line[metric]["best"]["values"] == [best(values) for values in seen]
 
 
 def test_a_group_is_compiled_once(here, monkeypatch):
     made = []
-    original = program.make_program
+    original = assembly.make_program
     monkeypatch.setattr(
-        program, "make_program", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
+        assembly, "make_program", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
     )
     rates = ["--learning-rate", "0.1", "0.2", "--l2", "0", "0.1", "--label-smoothing", "0", "0.1"]
     assert main([*rates, "--steps", "2", "--seeds", "2", "--out", "run"]) == 0
@@ -339,14 +345,14 @@ def results(count):
     for i in range(count):
         runs = [[record(s, 1 + i + seed, 0.9 - 0.05 * i) for s in (0, 10)] for seed in (0, 1)]
         config = {"hidden": str(i), "learning_rate": 0.001 * (i + 1), "l2": 0.0}
-        found.append((outcome.row(config, [0, 1], 17, runs), runs))
+        found.append((row(config, [0, 1], 17, runs), runs))
     return found
 
 
 def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     rows = [row for row, _ in results(3)]
     rows.append(
-        outcome.row(
+        row(
             rows[0]["config"] | {"hidden": "9"},
             [0, 1],
             17,
@@ -356,7 +362,7 @@ def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     )
     summary = {"dataset": {"name": "digits", "description": "digits"}, "rows": rows}
     console = Console(width=100, record=True)
-    console.print(report.table(summary))
+    console.print(tables.table(summary))
     text = console.export_text()
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
@@ -393,7 +399,7 @@ def test_the_figure_shows_the_best_eight(tmp_path, drawn, count):
 
 def test_progress_says_which_group_runs(capsys):
     console = Console(width=100, record=True)
-    with report.Progress(30, console) as progress:
+    with Progress(30, console) as progress:
         progress.begin("group 1/2", 2, 10)
         progress.advance(10, 5.0)
         diverged = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS), "run": 1}
@@ -409,7 +415,7 @@ def test_progress_says_which_group_runs(capsys):
 
 def test_on_a_terminal_progress_says_where_the_runs_are():
     console = Console(width=80, record=True, force_terminal=True)
-    with report.Progress(90, console, 9) as progress:
+    with Progress(90, console, 9) as progress:
         progress.begin("group 1/3", 2, 10)
         progress.advance(10, 5.0)
         bad = {**record(10, 1.0, 0.5), **dict.fromkeys(METRICS), "run": 1}

@@ -6,9 +6,9 @@ import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from train import figures
 from train.mlp import main
-from train.tensorboard import Events
+from train.report import figures
+from train.run_directory.tensorboard import Events
 
 
 def events_of(folder):

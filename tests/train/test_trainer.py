@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train import trainer
-from train.config import Training
-from train.examples import Data, Sets, batches
-from train.hyper import hyperparameters
-from train.program import make_program
-from train.trainer import Trainer
+from train.engine import trainer
+from train.engine.hyperparameters import hyperparameters
+from train.engine.input_pipeline import Data, Sets, batches
+from train.engine.program import make_program
+from train.engine.trainer import Trainer
+from train.flags.config import Training
 
 EXAMPLES, BATCH = 50, 16
 

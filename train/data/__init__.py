@@ -1,0 +1,5 @@
+"""TODO."""
+
+from train.data.dataset import Dataset, load
+
+__all__ = ["Dataset", "load"]

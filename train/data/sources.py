@@ -1,0 +1,71 @@
+"""Where the data sets come from."""
+
+import importlib.util
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from train.errors import DataError
+from train.flags.suggestions import near
+
+NAMES = ("mnist", "cifar10")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that a data set is prepared from.
+
+    Attributes:
+        file_name: the name that the file has where it comes from.
+        url: the address that it comes from.
+        size: its length in bytes.
+        sha256: the hexadecimal digest of its bytes.
+    """
+
+    file_name: str
+    url: str
+    size: int
+    sha256: str
+
+
+def check_name(name: str, allowed: Sequence[str]) -> None:
+    """Raises a `DataError` with the nearest allowed name where `name` is not one of them."""
+    if name not in allowed:
+        meant = near(name, allowed, cutoff=0.4)
+        raise DataError(f"data set {name!r} is not one of {', '.join(allowed)}{meant}")
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of prepared data sets: `data_dir`, else $TFDS_DATA_DIR, else TFDS's default."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.expanduser(chosen)).absolute()  # Which leaves ~UNKNOWN as it is.
+
+
+def archives(name: str) -> tuple[Archive, ...]:
+    """The original files of "mnist" or "cifar10", as TFDS registers them.
+
+    They are read from the package's own table without importing it, which keeps the error about
+    missing data, where the addresses are named, free of that import.
+
+    Raises:
+        DataError: tensorflow-datasets is not installed.
+    """
+    package = importlib.util.find_spec("tensorflow_datasets")
+    if package is None or not package.submodule_search_locations:
+        raise DataError(f"{name} needs a package: pip install tensorflow-datasets")
+    table = Path(package.submodule_search_locations[0], "url_checksums", f"{name}.txt")
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    return tuple(Archive(row[3], row[0], int(row[1]), row[2]) for row in rows)
+
+
+def how_to_prepare(name: str, folder: Path) -> str:
+    """The half sentence that tells how to get the data set `name` into `folder`."""
+    originals = archives(name)
+    file_names = ", ".join(archive.file_name for archive in originals)
+    address = originals[0].url.rpartition("/")[0]
+    return (
+        f"put {file_names} from {address}/ into a folder DIR and run: "
+        f"python -m train.data prepare {name} --from DIR --data-dir {shlex.quote(str(folder))}"
+    )

@@ -1,0 +1,197 @@
+"""Read the JSON files and class names of a data set that TensorFlow Datasets (TFDS) prepared.
+
+TFDS itself imports whatever class a folder names. So its files are read here, and every name in
+them is looked up in a list.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train.data.sources import NAMES, how_to_prepare
+from train.errors import DataError
+
+_FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+_FEATURES = {
+    "image": "tensorflow_datasets.core.features.image_feature.Image",
+    "label": "tensorflow_datasets.core.features.class_label_feature.ClassLabel",
+    "id": "tensorflow_datasets.core.features.text_feature.Text",
+}
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+# What a folder may claim. MNIST and CIFAR-10 have up to 60000 examples in a split and 10 classes.
+_MOST_EXAMPLES = 100_000
+_MOST_CLASSES = 1000
+_LARGEST_TEXT = 2**20  # Bytes of a JSON file or a list of names; the real ones have about 1000.
+
+
+class Metadata(NamedTuple):
+    """What the folder of a version tells about its examples.
+
+    Attributes:
+        description: one line about where the data come from.
+        classes: the name of each class.
+        with_id: whether each example has an `id`, by which they are sorted.
+        shards: the files of each split, and how many examples each holds.
+    """
+
+    description: str
+    classes: tuple[str, ...]
+    with_id: bool
+    shards: dict[str, list[tuple[Path, int]]]
+
+
+def read_metadata(name: str, version: Path) -> Metadata:
+    """Read and check what the folder `version` tells about the data set `name`.
+
+    Raises:
+        DataError: the examples are stored in a format that cannot be read here.
+        ValueError: a file is missing or damaged; it says which, and what was found.
+    """
+    info = _read_json(version / "dataset_info.json")
+    features = _read_features(version / "features.json")
+
+    stored_as = info.get("fileFormat", "tfrecord")
+    if stored_as != "array_record":
+        if not (isinstance(stored_as, str) and re.fullmatch("[a-z_]+", stored_as)):
+            raise ValueError(f"dataset_info.json says that fileFormat is {_shown(stored_as)}")
+        folder = version.parent.parent / "array_record"
+        raise DataError(
+            f"{version} is stored as {stored_as}, which cannot be read without "
+            f"TensorFlow; {how_to_prepare(name, folder)}"
+        )
+    prefix = info.get("name")
+    if prefix not in NAMES:
+        raise ValueError(
+            f"dataset_info.json says that the name is {_shown(prefix)}, not {' or '.join(NAMES)}"
+        )
+    description = _typed(info.get("description", ""), str, "dataset_info.json: description")
+
+    lengths: dict[str, list[int]] = {}
+    for split in _typed(info.get("splits"), list, "dataset_info.json: splits"):
+        split = _typed(split, dict, "dataset_info.json: a split")
+        title = _typed(split.get("name"), str, "dataset_info.json: the name of a split")
+        if title in lengths:
+            raise ValueError(f"dataset_info.json names the split {_shown(title)} twice")
+        if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
+            raise ValueError(
+                f"dataset_info.json says that the files of {_shown(title)} are "
+                f"{_shown(split['filepathTemplate'])}; only {_TEMPLATE} is read"
+            )
+        what = f"dataset_info.json: shardLengths of {_shown(title)}"
+        lengths[title] = [
+            _number(length, what, _MOST_EXAMPLES)
+            for length in _typed(split.get("shardLengths", []), list, what)
+        ]
+    for title in ("train", "test"):
+        if title not in lengths:
+            raise ValueError(f"it has no split {title!r}, only {', '.join(lengths)}")
+        examples = sum(lengths[title])
+        if not examples:
+            raise ValueError(f"the split {title!r} is empty")
+        _number(examples, f"dataset_info.json: the number of examples of {title!r}", _MOST_EXAMPLES)
+    shards = {
+        split: [
+            (version / f"{prefix}-{split}.array_record-{i:05}-of-{len(lengths[split]):05}", length)
+            for i, length in enumerate(lengths[split])
+        ]
+        for split in ("train", "test")
+    }
+    return Metadata(
+        " ".join("".join(c if c.isprintable() else " " for c in description).split()),
+        _read_classes(version / "label.labels.txt", features["label"]),
+        "id" in features,
+        shards,
+    )
+
+
+def _read_features(path: Path) -> dict[str, Any]:
+    """Return the features by name, all of the classes that are read here."""
+    content = _read_json(path)
+    _check_class(content, "the features", _FEATURES_DICT)
+    features: dict[str, Any] = _typed(
+        content.get("featuresDict"), dict, "features.json: featuresDict"
+    )
+    features = _typed(features.get("features"), dict, "features.json: features")
+    for key, feature in features.items():
+        if key not in _FEATURES:
+            raise ValueError(
+                f"features.json has a feature {_shown(key)}; only {', '.join(_FEATURES)} are read"
+            )
+        _check_class(_typed(feature, dict, f"features.json: {key}"), key, _FEATURES[key])
+    for key in ("image", "label"):
+        if key not in features:
+            raise ValueError(f"features.json has no feature {key!r}")
+    return features
+
+
+def _check_class(feature: dict[str, Any], what: str, allowed: str) -> None:
+    named = feature.get("pythonClassName")
+    if named != allowed:
+        raise ValueError(
+            f"features.json names the class {_shown(named)} for {what}; only {allowed} is read"
+        )
+
+
+def _read_classes(path: Path, feature: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the classes: those of the file, or numbers if there is no file."""
+    feature = _typed(feature.get("classLabel"), dict, "features.json: classLabel")
+    count = _number(feature.get("numClasses"), "features.json: numClasses", _MOST_CLASSES)
+    if not path.exists():
+        return tuple(str(label) for label in range(count))
+    lines = (line.strip() for line in _read_text(path).split("\n"))
+    names = tuple(line for line in lines if line)
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(
+            f"{path.name} holds {len(set(names))} different names, features.json says {count}"
+        )
+    for name in names:
+        if not name.isprintable() or len(name) > 100:
+            raise ValueError(f"{path.name} holds a name that cannot be printed: {_shown(name)}")
+    return names
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Failed to load JSON of {path.name}: {error}") from error
+    content = _typed(content, dict, path.name)
+    return content  # type: ignore[no-any-return]
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a small file; a device or a pipe is not a file, and is not opened."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is {'not a file' if path.exists() else 'missing'}")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_TEXT + 1)
+    if len(content) > _LARGEST_TEXT:
+        raise ValueError(f"{path.name} has more than {_LARGEST_TEXT} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not text: {error}") from error
+
+
+def _typed(value: Any, kind: type, what: str) -> Any:
+    """Return a value of a JSON file, checked to be of a type."""
+    if not isinstance(value, kind):
+        words: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+        raise ValueError(f"{what} is {_shown(value)}, not {words[kind]}")
+    return value
+
+
+def _number(value: Any, what: str, most: int) -> int:
+    """Return a whole number of a JSON file; protobuf writes those of 64 bits as texts."""
+    text = str(value)
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) > most:
+        raise ValueError(f"{what} is {_shown(value)}, not a number from 0 to {most}")
+    return int(text)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

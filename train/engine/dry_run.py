@@ -1,0 +1,235 @@
+"""What a sweep would take, from a few measured steps: --dry-run. Nothing is trained or written.
+
+Of each group as many runs as train at the same time take a few steps, as they would in earnest. The
+others of the group follow them one after the other, and their time is counted, not measured.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from train.engine.memory import free_memory, nbytes
+from train.engine.sharding import choose_lockstep
+from train.engine.trainer import LONGEST_SEGMENT, Trainer
+from train.flags.config import flags, replaced
+from train.flags.sweep import NUMBERS, Group, varying
+
+# A segment that takes less than this is dominated by its beginning and end, and is made longer.
+_LONG_ENOUGH = 0.3  # Seconds.
+_LENGTHS = (5, 50, LONGEST_SEGMENT)  # Steps.
+
+_MORE_DEVICES = (8, 64, 512)
+
+
+class Expected(NamedTuple):
+    """What a group would take.
+
+    Attributes:
+        runs: how many networks are trained.
+        steps: of the longest run.
+        lockstep: how many runs a device computes at a time.
+        programs: how many programs are compiled.
+        compilation: the seconds that it takes, with nothing in the cache.
+        turn: the seconds from the first step to the last evaluation of as many runs as are computed
+            at a time.
+        run_bytes: the memory of a run: parameters, running statistics, the optimizer's moments, and
+            which examples its next steps take.
+        other_bytes: the memory of a device that does not grow with the number of runs: the data,
+            and what the steps of the runs that are computed at a time need.
+    """
+
+    runs: int
+    steps: int
+    lockstep: int
+    programs: int
+    compilation: float
+    turn: float
+    run_bytes: int
+    other_bytes: int
+
+    def seconds(self, devices: int) -> float:
+        """Return the seconds of the group on so many devices such as the measured ones."""
+        per_device = math.ceil(self.runs / devices)
+        return self.compilation + math.ceil(per_device / self.lockstep) * self.turn
+
+    def bytes(self, devices: int) -> int:
+        """Return the memory on all devices: each run is there from the first step to the last."""
+        return devices * self.other_bytes + self.runs * self.run_bytes
+
+
+def expected(
+    group: Group, trainer_of: Callable[[Group], Trainer], lockstep: int | None, devices: int
+) -> Expected:
+    """Measure a few steps of a group.
+
+    Args:
+        group: the runs of one shape.
+        trainer_of: makes what trains a group.
+        lockstep: how many runs train at a time on a device; None to choose.
+        devices: over how many devices the runs spread.
+
+    Returns:
+        What the group would take.
+
+    Raises:
+        MemoryError: the runs that are computed at a time do not fit into memory.
+    """
+    runs = len(group.readers)
+    devices = min(devices, runs)
+    per_device = math.ceil(runs / devices)
+    at_a_time = min(lockstep or choose_lockstep(jax.devices()[0].platform, per_device), per_device)
+    sample = dict(list(group.readers.items())[: at_a_time * devices])
+    every, last = group.shape.training.eval_every, group.ends[-1]
+    for wished in _LENGTHS:
+        length = min(wished, every, last)
+        shape = replaced(group.shape, {"eval_every": length, "patience": None})
+        trainer = trainer_of(Group(shape, sample))
+        measured = _measured(trainer, length)
+        if measured.segment >= _LONG_ENOUGH or length == min(every, last, LONGEST_SEGMENT):
+            break
+        trainer.forget()
+    evaluations = math.ceil(last / every)
+    turn = (
+        last / length * measured.segment
+        + evaluations * measured.evaluation
+        + len(group.ends) * measured.end
+    )
+    lengths = len({min(length, last) for length in (every, last % every or every)})
+    state_bytes = nbytes(trainer.state) // len(jax.tree.leaves(trainer.state)[0])
+    indices_bytes = 4 * min(every, last, LONGEST_SEGMENT) * group.shape.training.batch_size
+    found = Expected(
+        runs,
+        last,
+        at_a_time,
+        programs=3 + lengths,
+        compilation=measured.others + lengths * measured.compilation,
+        turn=turn,
+        run_bytes=state_bytes + indices_bytes,
+        other_bytes=trainer.working_bytes,
+    )
+    trainer.forget()
+    return found
+
+
+class _Measured(NamedTuple):
+    """What was measured, in seconds.
+
+    Attributes:
+        segment: training so many steps.
+        evaluation: the evaluation after them.
+        end: what the evaluation at the end of a run takes longer.
+        compilation: compiling a segment.
+        others: compiling everything else.
+    """
+
+    segment: float
+    evaluation: float
+    end: float
+    compilation: float
+    others: float
+
+
+def _measured(trainer: Trainer, length: int) -> _Measured:
+    """Train three segments of so many steps."""
+    whole, steps = [], []
+    before, in_steps = time.perf_counter(), 0.0
+    for evaluated in trainer.train([3 * length], lambda step, steps_per_second: None):
+        if not evaluated:
+            continue
+        now = time.perf_counter()
+        whole.append(now - before)
+        steps.append(trainer.seconds_in_steps - in_steps)
+        before, in_steps = time.perf_counter(), trainer.seconds_in_steps
+    around = [all_of_it - part for all_of_it, part in zip(whole, steps, strict=True)]
+    middle = around[min(2, len(around) - 1)]
+    return _Measured(
+        segment=min(steps[1:]),
+        evaluation=middle,
+        end=max(0.0, around[-1] - middle),
+        compilation=max(0.0, around[1] - middle),
+        others=max(0.0, around[0] - middle),
+    )
+
+
+def table(groups: Sequence[Group], found: Sequence[Expected], devices: int) -> Table:
+    """Return a row for each group, and one for all."""
+    names = _telling(groups)
+    here = Table(title="What it would take", title_justify="left")
+    here.add_column("group")
+    headings = ("runs", "steps", "lockstep", "programs", "memory a run", "in all", "time")
+    for heading in headings:
+        here.add_column(heading, justify="right")
+    for group, row in zip(groups, found, strict=True):
+        values = flags(group.shape)
+        what = ", ".join(f"{name.replace('_', '-')} {values[name]}" for name in names)
+        here.add_row(
+            what or "all",
+            str(row.runs),
+            str(row.steps),
+            str(row.lockstep),
+            str(row.programs),
+            amount(row.run_bytes),
+            amount(row.bytes(devices)),
+            duration(row.seconds(devices)),
+        )
+    if len(groups) > 1:
+        here.add_section()
+        here.add_row(
+            "all",
+            str(sum(row.runs for row in found)),
+            "",
+            "",
+            str(sum(row.programs for row in found)),
+            "",
+            amount(max(row.bytes(devices) for row in found)),
+            duration(sum(row.seconds(devices) for row in found)),
+        )
+    return here
+
+
+def show(
+    groups: Sequence[Group], found: Sequence[Expected], devices: int, console: Console
+) -> None:
+    """Print the table, and what other numbers of devices would make of it."""
+    console.print(table(groups, found, devices))
+    on_cpu = jax.devices()[0].platform == "cpu"
+    compilation = sum(row.compilation for row in found)
+    print(
+        f"\ntime    on {devices} device{'s' * (devices > 1)}, from the first step to the last "
+        f"evaluation; {duration(compilation)} of it to compile, less where that was done before"
+    )
+    others = [count for count in _MORE_DEVICES if devices < count]
+    if others and max(row.runs for row in found) > devices:
+        several = ", ".join(
+            f"{duration(sum(row.seconds(count) for row in found))} on {count}" for count in others
+        )
+        print(f"        {several} such devices")
+    print(f"memory  {amount(free_memory())} are free{'' if on_cpu else ' on each device'}")
+
+
+def _telling(groups: Sequence[Group]) -> list[str]:
+    """The flags in which groups differ, and which are not numbers of the runs in them."""
+    shapes = [group.shape for group in groups]
+    return [name for name in varying(shapes) if name not in (*NUMBERS, "seed", "steps", "epochs")]
+
+
+def amount(count: int) -> str:
+    """Return a number of bytes in words."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, to two figures or so."""
+    for unit, size, part, small in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if seconds >= size:
+            whole, rest = divmod(round(seconds / small), size // small)
+            return f"{whole} {unit} {rest} {part}"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -1,0 +1,202 @@
+"""A run as pure functions: initialise, train a segment, evaluate.
+
+`Program` holds them for one network, optimizer, schedule and precision. Everything else that tells
+one run from another, the learning rate, the dropout rate, the seed, the order of the batches, is
+data to them and not a constant: other values need no other compilation, and `jax.vmap` over states
+and hyperparameters trains many runs at once.
+
+The images stay uint8 on the device. A segment is one `jax.lax.scan` over its steps, which gathers
+each batch and brings it into the form that the network sees.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnets import autodiff, ops
+from jaxnets.layers import Layer, weights
+from train.engine.augment import augment
+from train.engine.hyperparameters import Hyper
+from train.engine.input_pipeline import Data
+from train.engine.optimizers import CONSTANT, Schedule, optimizer
+
+
+class State(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+        step: int32 [], the number of steps done.
+        key: the random key that the steps' own keys are folded from; it stays the same.
+        params: the parameters of the network.
+        statistics: the state of the network, such as running means.
+        moments: the state of the optimizer.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    statistics: Any
+    moments: Any
+
+
+class Trace(NamedTuple):
+    """What the steps of a segment saw, each before its update.
+
+    Attributes:
+        loss: float32 [steps], the mean cross-entropy of the batch in nats, without penalties.
+        correct: int32 [steps], how many examples of the batch were classified right.
+    """
+
+    loss: jax.Array
+    correct: jax.Array
+
+
+class Program(NamedTuple):
+    """The functions of a run, pure and not compiled.
+
+    Attributes:
+        initialise: `initialise(hyper, key) -> State`.
+        train_segment: `train_segment(state, hyper, data, batches) -> (State, Trace)`, with batches
+            int32 [steps, batch size], the examples of each step (see `examples.batches`).
+        predict: `predict(state, hyper, data) -> logits` of all images of data, in inference mode,
+            float32 [N, classes].
+        evaluate: `evaluate(state, hyper, data) -> (loss, correct)`, what `predict` comes to: the
+            mean cross-entropy in nats, float32 [], and the number classified right,
+            int32 [].
+        gradient_norms: `gradient_norms(state, hyper, data, batch) -> norms`: for each example of
+            batch, int32 [batch size], the norm of the gradient of its cross-entropy with respect to
+            all parameters, in inference mode, float32 [batch size].
+    """
+
+    initialise: Callable[[Hyper, jax.Array], State]
+    train_segment: Callable[[State, Hyper, Data, jax.Array], tuple[State, Trace]]
+    predict: Callable[[State, Hyper, Data], jax.Array]
+    evaluate: Callable[[State, Hyper, Data], tuple[jax.Array, jax.Array]]
+    gradient_norms: Callable[[State, Hyper, Data, jax.Array], jax.Array]
+
+
+# Examples that are evaluated at a time: 12 MB of CIFAR-10's images as float32.
+_CHUNK = 1000
+
+# Examples whose gradients are in memory at a time: a gradient is as large as the network.
+_GRADIENTS = 16
+
+
+def make_program(
+    network: Callable[[Hyper], Layer],
+    image_shape: tuple[int, ...],
+    rule: str = "adam",
+    *,
+    schedule: Schedule = CONSTANT,
+    changes: Sequence[str] = (),
+    precision: str = "float32",
+    gradient: str = "explicit",
+) -> Program:
+    """Put a program together.
+
+    Args:
+        network: the network from images to logits, for hyperparameters that may be traced.
+        image_shape: the shape of an image, [H, W, C].
+        rule: the name of the optimizer, of `optimizers.OPTIMIZERS`.
+        schedule: of the learning rate.
+        changes: the augmentations of training images, see `augment.augment`.
+        precision: "float32" or "bfloat16", in which the network computes; parameters, running
+            statistics, logits, loss and optimizer are float32 in any case.
+        gradient: "explicit" for the hand-written gradients, "autodiff" to forget them.
+
+    Returns:
+        The program.
+    """
+    dtype = jnp.dtype(precision)
+
+    def logits_of(params, statistics, hyper, x, *, key=None, training=False):
+        params = jax.tree.map(lambda p: p.astype(dtype), params)
+        x = x.astype(dtype)
+        apply = network(hyper).apply
+        logits, statistics = apply(params, statistics, x, key=key, training=training)
+        return logits.astype(jnp.float32), statistics
+
+    def loss(params, statistics, hyper, x, labels, key):
+        """What is minimised, and beside it what is reported and the new statistics."""
+        logits, statistics = logits_of(params, statistics, hyper, x, key=key, training=True)
+        reported = jnp.mean(ops.softmax_cross_entropy(logits, labels))
+        minimised = reported
+        if hyper.label_smoothing is not None:
+            smoothing = hyper.label_smoothing
+            minimised = jnp.mean(
+                ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
+            )
+        if hyper.l2 is not None:
+            minimised = minimised + hyper.l2 * ops.l2_penalty(weights(params))
+        return minimised, (Trace(reported, _correct(logits, labels)), statistics)
+
+    def loss_of_one(params, statistics, hyper, image, label):
+        """The cross-entropy of one example."""
+        logits, _ = logits_of(params, statistics, hyper, image[None])
+        return ops.softmax_cross_entropy(logits, label[None])[0]
+
+    if gradient == "autodiff":
+        loss, loss_of_one = autodiff(loss), autodiff(loss_of_one)
+
+    def initialise(hyper, key):
+        init_key, step_key = jax.random.split(key)
+        params, statistics, _ = network(hyper).init(init_key, image_shape)
+        step = jnp.int32(0)
+        moments = optimizer(rule, schedule, hyper, step).init(params)
+        return State(step, step_key, params, statistics, moments)
+
+    def train_segment(state, hyper, data, batches):
+        def step(state, batch):
+            x, labels = _prepared(data, data.images[batch]), data.labels[batch]
+            key = jax.random.fold_in(state.key, state.step)
+            if changes:
+                key, augment_key = jax.random.split(key)
+                x = augment(changes, augment_key, x)
+            gradient_of = jax.grad(loss, has_aux=True)
+            grads, (trace, statistics) = gradient_of(
+                state.params, state.statistics, hyper, x, labels, key
+            )
+            update = optimizer(rule, schedule, hyper, state.step).update
+            updates, moments = update(grads, state.moments, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return State(state.step + 1, state.key, params, statistics, moments), trace
+
+        return jax.lax.scan(step, state, batches)
+
+    def predict(state, hyper, data):
+        def logits(images):
+            return logits_of(state.params, state.statistics, hyper, _prepared(data, images))[0]
+
+        whole = len(data.images) - len(data.images) % _CHUNK
+        found = logits(data.images[whole:])
+        if whole:
+            several = jax.lax.map(logits, data.images[:whole].reshape(-1, _CHUNK, *image_shape))
+            found = jnp.concatenate([several.reshape(whole, -1), found])
+        return found
+
+    def evaluate(state, hyper, data):
+        logits = predict(state, hyper, data)
+        loss = jnp.mean(ops.softmax_cross_entropy(logits, data.labels))
+        return loss, _correct(logits, data.labels)
+
+    def gradient_norms(state, hyper, data, batch):
+        def norm(example):
+            image, label = example
+            own = jax.grad(loss_of_one)(state.params, state.statistics, hyper, image, label)
+            return optax.tree.norm(own)
+
+        examples = (_prepared(data, data.images[batch]), data.labels[batch])
+        return jax.lax.map(norm, examples, batch_size=_GRADIENTS)
+
+    return Program(initialise, train_segment, predict, evaluate, gradient_norms)
+
+
+def _prepared(data: Data, images: jax.Array) -> jax.Array:
+    return (images.astype(jnp.float32) - data.shift) * data.scale
+
+
+def _correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32)

@@ -1,0 +1,344 @@
+"""The loop on the host around a program: compiles it, feeds it, reads its metrics."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.engine.hyperparameters import Hyper, stack
+from train.engine.input_pipeline import Data, Sets, batches
+from train.engine.placement import on_host, placed
+from train.engine.program import Program, State
+from train.engine.sharding import Spread
+from train.flags.config import Training
+from train.metrics import Record
+from train.run_directory.checkpoint import fitted
+
+# Steps from one sign of life to the next, where evaluations are rarer.
+LONGEST_SEGMENT = 500
+
+
+class Trainer:
+    """Trains networks of one shape in one compiled program.
+
+    Attributes:
+        state: the state after the last segment, with a leading axis of runs; the last run may be
+            repeated at the end, so that every device has as many.
+        runs: how many runs there are.
+        step: the number of steps done.
+        parameters: how many numbers the network of a run learns.
+        seconds: from the start of training to the last evaluation.
+        seconds_in_steps: the time that training took, without evaluation and compilation.
+        diverged: for each run whose loss was not finite, by its number: the step, and what to say.
+        stopped: for each run that ran out of patience: the step of its last evaluation.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        hypers: Sequence[Hyper],
+        seeds: Sequence[int],
+        training: Training,
+        sets: Sets,
+        lockstep: int | None = None,
+        shard: str = "runs",
+    ):
+        """Draw the initial states.
+
+        Args:
+            program: what all runs share.
+            hypers: the numbers of each run.
+            seeds: the seed of each run.
+            training: the batch size, and how often to evaluate what.
+            sets: what to train and evaluate on, on the device.
+            lockstep: how many runs a device computes at a time; None to choose.
+            shard: what is spread over all devices, "runs", or the batch of each run, "batch"; its
+                size is then a multiple of the number of devices.
+        """
+        self.runs, self._training = len(seeds), training
+        self._spread = spread = Spread(shard, self.runs, lockstep)
+        self._hypers = stack([hypers[run] for run in spread.rows])
+        self._seeds = seeds
+        shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+
+        def initialise(key, hyper, _):
+            return program.initialise(hyper, key)
+
+        def train_segment(state, hyper, indices, data):
+            return program.train_segment(state, hyper, data, indices)
+
+        def gradient_norms(state, hyper, batch, data):
+            return program.gradient_norms(state, hyper, data, batch)
+
+        self._sets = spread.placed(sets)
+        self._train_segment = spread.compiled(train_segment, donate_argnums=0)
+        self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
+        self._gradient_norms = spread.compiled(gradient_norms)
+        self._examples = len(sets.train.labels)
+        self.seconds = self.seconds_in_steps = 0.0
+        keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
+        if spread.own is not None:
+            keys, self._hypers = placed((keys, self._hypers), spread.own)
+        self.state: State = spread.compiled(initialise)(keys, self._hypers, None)
+        self.step = 0
+        self.diverged: dict[int, tuple[int, str]] = {}
+        self.stopped: dict[int, int] = {}
+        self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
+        self._traces: list[tuple[np.ndarray, np.ndarray]] = []  # Since the last evaluation.
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """The parameters and running statistics of the networks, "params" and "statistics"."""
+        return {"params": self.state.params, "statistics": self.state.statistics}
+
+    @property
+    def steps_per_second(self) -> float:
+        """Steps of all runs in a second of training."""
+        return self.step * self.runs / self.seconds_in_steps if self.seconds_in_steps else 0.0
+
+    @property
+    def working_bytes(self) -> int:
+        """The memory of a device beside the states of the runs: the data, and room to compute."""
+        data = sum(leaf.nbytes for leaf in jax.tree.leaves(self._sets) if leaf is not None)
+        return data + max(self._train_segment.bytes, self._evaluate.bytes)
+
+    def forget(self) -> None:
+        """Free the memory of the state, and of what was compiled."""
+        del self.state, self._train_segment, self._evaluate, self._gradient_norms
+
+    def train(
+        self, ends: Sequence[int], advance: Callable[[int, float], None]
+    ) -> Iterator[list[Record]]:
+        """Train, and yield each evaluation of all runs, the first before any step.
+
+        Between two evaluations an empty list may come. Wherever there is a yield, or a signal ends
+        a compilation, `snapshot` holds all that is needed to go on from there: after `restore`,
+        what comes is what would have.
+
+        A run whose loss is not finite has None for its metrics from there on. Once all runs have,
+        or ran out of patience, it is over. So is None what is not evaluated: the training set
+        before the first step, and the test set where no run ends, unless `test_curve` asks for it.
+
+        Args:
+            ends: train up to the largest of these steps, and evaluate after each of them too.
+            advance: is called with the step and the steps per second after each segment.
+        """
+        training, started = self._training, time.perf_counter() - self.seconds
+        here = self._spread.here
+        orders = {
+            seed: batches(seed, self._examples, training.batch_size, self.step)
+            for seed in {self._seeds[run] for run in here}
+        }
+        compiled: dict[int, Any] = {}
+        if self.step == 0:
+            yield self._records({}, started, training.test_curve)
+        elif self._over:
+            return
+        for lengths in _segments(ends, training.eval_every, self.step):
+            if (self.step % training.eval_every) == 0:
+                self._traces = []  # An end between two evaluations does not cut their mean in two.
+            for number, length in enumerate(lengths, 1):
+                taken = {
+                    seed: np.stack(list(itertools.islice(order, length)))
+                    for seed, order in orders.items()
+                }
+                indices = self._spread.assembled({run: taken[self._seeds[run]] for run in here})
+                arguments = (self.state, self._hypers, indices, self._sets.train)
+                if not compiled:
+                    self._prepare(indices)
+                if length not in compiled:
+                    compiled[length] = self._train_segment.compile(*arguments)
+                before = time.perf_counter()
+                self.state, trace = compiled[length](*arguments)
+                loss, correct = (part[: self.runs] for part in on_host(trace))
+                self.seconds_in_steps += time.perf_counter() - before
+                self._traces.append((loss.astype(np.float64), correct))
+                self._check(loss)
+                self.step += length
+                advance(self.step, self.steps_per_second)
+                if len(self.diverged) == self.runs:
+                    break
+                if number < len(lengths):
+                    self.seconds = time.perf_counter() - started
+                    yield []
+            losses, corrects = self._seen()
+            metrics = {
+                "train_loss": losses.mean(1).tolist(),
+                "train_accuracy": (corrects.mean(1) / training.batch_size).tolist(),
+            }
+            if training.gradient_norms:
+                last = (self.state, self._hypers, indices[:, -1], self._sets.train)
+                norms = on_host(self._gradient_norms(*last))[: self.runs].astype(np.float64)
+                for run, largest in enumerate(norms.max(1)):
+                    if not math.isfinite(largest):
+                        self._diverge(run, self.step, f"largest gradient norm is {largest} after")
+                metrics["gradient_norm_mean"] = norms.mean(1).tolist()
+                metrics["gradient_norm_max"] = norms.max(1).tolist()
+            yield self._records(metrics, started, training.test_curve or self.step in ends)
+            if self._over:
+                return
+
+    def _prepare(self, indices: jax.Array) -> None:
+        """Compile what evaluates before a step is done that a signal could cost."""
+        state = (self.state, self._hypers)
+        for data in (self._sets.validation, self._sets.test):
+            if data is not None:
+                self._evaluate.prepare(*state, data)
+        if self._training.gradient_norms:
+            self._gradient_norms.prepare(*state, indices[:, -1], self._sets.train)
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return where the training stands: a tree of arrays, and what JSON can hold."""
+        tree = {"state": self.state, "lowest": np.array(self._lowest)}
+        if self.step % self._training.eval_every:
+            losses, corrects = self._seen()
+            tree["seen"] = {"losses": losses, "corrects": corrects}
+        notes = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "seconds_in_steps": self.seconds_in_steps,
+            "diverged": [[run, *divergence] for run, divergence in self.diverged.items()],
+            "stopped": list(self.stopped.items()),
+        }
+        return tree, notes
+
+    def restore(self, tree: Mapping[str, Any], notes: Mapping[str, Any], folder: Path) -> None:
+        """Go back to where a snapshot was made.
+
+        Args:
+            tree: the arrays of the snapshot, in dictionaries and lists.
+            notes: the rest of it.
+            folder: where it was read from, for the error.
+
+        Raises:
+            StructureError: it is of another network or optimizer, or of other runs.
+        """
+        like = {"state": self.like(self.state, self.runs)}
+        # Other devices may have been filled up with other repetitions of the last run.
+        saved = jax.tree.map(lambda leaf: leaf[: self.runs], tree["state"])
+        state = fitted({"state": saved}, like, folder)["state"]
+        rows = np.array(self._spread.rows)
+        self.state = placed(jax.tree.map(lambda leaf: leaf[rows], state), self._spread.own)
+        self._lowest = [(loss, int(since)) for loss, since in tree["lowest"].tolist()]
+        if "seen" in tree:
+            self._traces = [(tree["seen"]["losses"], tree["seen"]["corrects"])]
+        self.step = notes["step"]
+        self.seconds, self.seconds_in_steps = notes["seconds"], notes["seconds_in_steps"]
+        self.diverged = {run: (step, message) for run, step, message in notes["diverged"]}
+        self.stopped = dict(notes["stopped"])
+
+    def on_host(self, tree: Any) -> Any:
+        """Return arrays of the runs, [runs, ...], as those of NumPy; of random keys, the data."""
+        return jax.tree.map(lambda leaf: leaf[: self.runs], on_host(tree))
+
+    def like(self, tree: Any, runs: int) -> Any:
+        """Return the shapes and dtypes of such arrays of another number of runs."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape[1:]), leaf.dtype), tree
+        )
+
+    def _seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Loss, float64, and number right, int32, of each step since the last evaluation."""
+        losses, corrects = zip(*self._traces, strict=True)
+        return np.concatenate(losses, axis=1), np.concatenate(corrects, axis=1)
+
+    @property
+    def _over(self) -> bool:
+        return len(self.diverged | self.stopped) == self.runs
+
+    def _records(self, metrics: dict[str, list[float]], started: float, test: bool) -> list[Record]:
+        """Evaluate; return what is known of each run at this step."""
+        if self._sets.validation is not None:
+            metrics.update(self._evaluated("validation", self._sets.validation))
+            test |= self._out_of_patience(metrics["validation_loss"])
+        if test or self._over:
+            metrics.update(self._evaluated("test", self._sets.test))
+        self.seconds = time.perf_counter() - started
+        steps_per_epoch = self._examples // self._training.batch_size
+        names = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+        if self._sets.validation is not None:
+            names[2:2] = ["validation_loss", "validation_accuracy"]
+        if self._training.gradient_norms:
+            names += ["gradient_norm_mean", "gradient_norm_max"]
+        nothing = [None] * self.runs
+        return [
+            {
+                "step": self.step,
+                "epoch": self.step / steps_per_epoch,
+                **{
+                    name: None if run in self.diverged else _known(metrics.get(name, nothing)[run])
+                    for name in names
+                },
+                "seconds": self.seconds,
+            }
+            for run in range(self.runs)
+        ]
+
+    def _out_of_patience(self, losses: Sequence[float]) -> bool:
+        """Note the runs whose validation loss has not fallen for too long; return if one is new."""
+        patience, before = self._training.patience, len(self.stopped)
+        if patience is None or self.step % self._training.eval_every:
+            return False  # The end of another run is no evaluation of this one.
+        for run, loss in enumerate(losses):
+            lowest, since = self._lowest[run]
+            self._lowest[run] = (loss, 0) if loss < lowest else (lowest, since + 1)
+            if self._lowest[run][1] >= patience and run not in self.diverged:
+                self.stopped.setdefault(run, self.step)
+        return len(self.stopped) > before
+
+    def _check(self, losses: np.ndarray) -> None:
+        """Note the runs whose training loss, [runs, steps], is not finite."""
+        for run, step in np.argwhere(~np.isfinite(losses)):
+            self._diverge(run, self.step + step + 1, f"training loss is {losses[run, step]} at")
+
+    def _diverge(self, run: int, step: int, what: str) -> None:
+        """Note that a run is not finite, unless it was not before, or is over."""
+        if run not in self.stopped:
+            message = f"the {what} step {step}; a smaller --learning-rate may help"
+            self.diverged.setdefault(int(run), (int(step), message))
+
+    def _evaluated(self, name: str, data: Data) -> dict[str, list[float]]:
+        """Loss and accuracy of each run on a set."""
+        losses, correct = (
+            part[: self.runs].astype(np.float64)
+            for part in on_host(self._evaluate(self.state, self._hypers, data))
+        )
+        for run, loss in enumerate(losses.tolist()):
+            if not math.isfinite(loss):
+                self._diverge(run, self.step, f"{name} loss is {loss} after")
+        accuracies = correct / len(data.labels)
+        return {f"{name}_loss": losses.tolist(), f"{name}_accuracy": accuracies.tolist()}
+
+
+def _known(value: float | None) -> float | None:
+    """The value of a metric; None where it is not finite, because no file holds such a number."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:
+    """Yield the lengths of the segments from each evaluation or end to the next.
+
+    They are as equal as can be: each length is compiled once. From `start` on, which is where one
+    begins, they are those that they were before.
+    """
+    pieces = math.ceil(eval_every / LONGEST_SEGMENT)
+    longest = math.ceil(eval_every / pieces)
+    step = 0
+    for end in sorted(ends):
+        while step < end:
+            count = min(eval_every - step % eval_every, end - step)
+            lengths = [
+                min(longest, count - done)
+                for done in range(0, count, longest)
+                if step + done >= start
+            ]
+            if lengths:
+                yield lengths
+            step += count

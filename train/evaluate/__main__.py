@@ -1,0 +1,327 @@
+"""Look at a trained network: its mistakes by class, and what it makes of other images.
+
+python -m train.evaluate runs/a
+python -m train.evaluate runs/a --predict photo.jpg
+python -m train.evaluate runs/sweep --run 3 --split train
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from train import files
+from train.data import Dataset
+from train.data import dataset as data
+from train.data.split import load_for
+from train.errors import StoreError
+from train.evaluate.image_file import read_images
+from train.processes.exit_status import answer
+from train.report import figures, tables
+from train.run_directory import reader, summary
+from train.run_directory.reader import Results
+
+if TYPE_CHECKING:
+    from train.evaluate.trained_network import Trained
+
+MOST_MISTAKES = 20
+
+
+class Arguments(NamedTuple):
+    """What is asked for."""
+
+    directory: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="RUN_DIR", help="The directory of a finished run or sweep."),
+    ]
+    split: Annotated[
+        Literal["test", "validation", "train"],
+        tyro.conf.arg(help="The examples to classify; those of training as they are stored."),
+    ] = "test"
+    run: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INDEX",
+            help="Which run of a sweep, as config.json counts them from 0.",
+            help_behavior_hint="(default: the first of the best configuration)",
+        ),
+    ] = None
+    predict: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help="Classify an image instead: a PNG or JPEG file, which is brought to the size and "
+            "colours of the data, or a .npy file, [H,W,C], [N,H,W,C] or, if grey, [H,W], "
+            "with pixels as in the data.",
+            help_behavior_hint="(default: not used)",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR",
+            help="The folder for mistakes.png and evaluation.json, or predictions.json; those "
+            "there are replaced.",
+            help_behavior_hint="(default: RUN_DIR)",
+        ),
+    ] = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status, see `command_line.answer`."""
+    return answer(
+        Arguments,
+        _evaluate,
+        arguments,
+        "python -m train.evaluate",
+        __doc__,
+    )
+
+
+def _evaluate(asked: Arguments) -> None:
+    out = asked.out or asked.directory
+    stored = reader.read(asked.directory)
+    if stored.summary is None:
+        raise StoreError(f"{stored.path} is not finished: it holds no summary.json")
+    if not out.is_dir():
+        raise StoreError(f"--out {out}: is not a folder")
+    index, why = _chosen(stored, asked.run)
+    network, run = reader.run(stored, index)
+    dataset = load_for(run)
+    if dataset.fingerprint != stored.config.fingerprint:
+        raise StoreError(
+            f"{stored.path} was trained on another {dataset.name}, with fingerprint "
+            f"{stored.config.fingerprint}, not {dataset.fingerprint}: set TFDS_DATA_DIR to the "
+            f"folder of those data"
+        )
+    given = None
+    if asked.predict is not None:
+        largest = data.largest_pixel(dataset.name)
+        given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
+
+    from train.engine.devices import devices
+    from train.engine.memory import explained
+    from train.evaluate import (
+        trained_network,  # Slow; from here on all is in order, but perhaps for the device.
+    )
+
+    devices()
+    of = {
+        "run_directory": str(stored.path),
+        "run": index,
+        "flags": stored.runs[index],
+        "dataset": summary.describe(dataset),
+    }
+    with explained():
+        found = trained_network.load(stored, index, network, run, dataset)
+        print(f"{stored.path}: {why}")
+        if given is None:
+            _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
+        else:
+            images, done, file = given
+            print(f"{file}: {done}\n")
+            shares = trained_network.probabilities(found.logits(found.images(images)))
+            of |= {"file": str(file), "done": done}
+            _predictions(shares, dataset.classes, out / "predictions.json", of)
+
+
+def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:
+    """The run to look at: its index, and why it is this one."""
+    assert stored.summary is not None
+    if asked is None:
+        row = stored.summary["rows"][0]
+        indices = zip(stored.indices(row["config"]), row["diverged"], strict=True)
+        index = next((index for index, step in indices if step is None), None)
+        if index is None:
+            raise StoreError(f"{stored.path}: all runs diverged; there is nothing to look at")
+    elif asked in range(len(stored.runs)):
+        index = asked
+        row, position = _row(stored, index)
+        if row["diverged"][position] is not None:
+            raise StoreError(f"--run {asked}: diverged; leave out --run for the best")
+    else:
+        raise StoreError(f"--run {asked}: must be from 0 to {len(stored.runs) - 1} here")
+    if len(stored.runs) == 1:
+        return index, "a single run"
+    differing = [
+        f"{name.replace('_', '-')} {value}"
+        for name, value in stored.runs[index].items()
+        if value is not None and any(run[name] != value for run in stored.runs)
+    ]
+    words = f"run {index} of {len(stored.runs)} ({', '.join(differing)})"
+    return index, words if asked is not None else f"{words}, the first of the best configuration"
+
+
+def _row(stored: Results, index: int) -> tuple[dict[str, Any], int]:
+    """The row of summary.json that a run is part of, and its position in it."""
+    assert stored.summary is not None
+    config = summary.configuration(stored.runs[index])
+    (row,) = (row for row in stored.summary["rows"] if row["config"] == config)
+    return row, stored.indices(config).index(index)
+
+
+def _recorded(stored: Results, index: int, split: str) -> float | None:
+    """The accuracy that training ended with; of the training set it tells that of the batches."""
+    row, position = _row(stored, index)
+    if split == "train" or f"{split}_accuracy" not in row:
+        return None
+    recorded: float = row[f"{split}_accuracy"]["final"]["values"][position]
+    return recorded
+
+
+# --- the mistakes --------------------------------------------------------------------------------
+
+
+def _classify(
+    network: "Trained",
+    split: str,
+    dataset: Dataset,
+    out: Path,
+    of: dict[str, Any],
+    recorded: float | None,
+) -> None:
+    """Print and write what the network gets right and wrong of a set of examples."""
+    from sklearn.metrics import confusion_matrix
+
+    from train.evaluate.trained_network import losses, probabilities
+
+    examples = getattr(network.sets, split)
+    if examples is None:
+        raise StoreError(f"--split {split}: this run held nothing out; take test or train")
+    labels, logits = np.asarray(examples.labels), network.logits(examples)
+    predicted, loss = logits.argmax(-1), losses(logits, labels)
+    matrix = confusion_matrix(labels, predicted, labels=range(len(dataset.classes)))
+    right = int(np.trace(matrix))
+    accuracy = right / len(labels)
+    print(
+        f"{dataset.name}, {split} set: accuracy {accuracy:.4f} ({right} of {len(labels)}), "
+        f"loss {loss.mean():.4f} nats"
+    )
+    if recorded is not None and recorded != accuracy:
+        print(f"summary.json says {recorded:.4f}: this device computes otherwise than that one")
+    classes = [
+        {
+            "name": name,
+            "examples": int(matrix[i].sum()),
+            "accuracy": _share(matrix[i, i], matrix[i].sum()),
+            "precision": _share(matrix[i, i], matrix[:, i].sum()),
+        }
+        for i, name in enumerate(dataset.classes)
+    ]
+    console = tables.output()
+    print(
+        "\nAccuracy: the share of a class that is found; precision: of those taken for it, right."
+    )
+    console.print(_class_table(classes))
+    print("\nConfusion: a row for each true class, a column for each predicted one.")
+    console.print(_confusion_table(matrix, dataset.classes))
+
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
+    shares = probabilities(logits[worst])
+    mistakes = [
+        {
+            "index": int(i),
+            "true": dataset.classes[labels[i]],
+            "true_probability": float(share[labels[i]]),
+            "predicted": dataset.classes[predicted[i]],
+            "probability": float(share[predicted[i]]),
+            "loss": float(loss[i]),
+        }
+        for i, share in zip(worst, shares, strict=True)
+    ]
+    drawn = [
+        figures.Mistake(
+            np.asarray(examples.images[i]),
+            f"true {m['true']}, {m['true_probability']:.1%}\n"
+            f"predicted {m['predicted']}, {m['probability']:.1%}",
+        )
+        for i, m in zip(worst, mistakes, strict=True)
+    ]
+    print()
+    picture = out / "mistakes.png"
+    if drawn:
+        title = f"{len(drawn)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
+        figures.mistakes(drawn, data.largest_pixel(dataset.name), picture, title)
+        print(f"mistakes {picture}")
+    else:
+        picture.unlink(missing_ok=True)  # It would be that of another evaluation.
+        print("mistakes none")
+    evaluation = {
+        **of,
+        "split": split,
+        "examples": len(labels),
+        "accuracy": accuracy,
+        "loss": float(loss.mean()),
+        "classes": classes,
+        "confusion": matrix.tolist(),
+        "mistakes": mistakes,
+    }
+    files.write_json(out / "evaluation.json", evaluation)
+    print(f"numbers  {out / 'evaluation.json'}")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _class_table(classes: Sequence[dict[str, Any]]) -> Table:
+    table = Table()
+    for heading in ("class", "examples", "accuracy", "precision"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in classes:
+        shares = ("-" if row[k] is None else f"{row[k]:.4f}" for k in ("accuracy", "precision"))
+        table.add_row(Text(row["name"]), str(row["examples"]), *shares)
+    return table
+
+
+def _confusion_table(matrix: np.ndarray, names: Sequence[str]) -> Table:
+    """The confusion matrix; its columns are headed by the numbers of the classes."""
+    table = Table(padding=0)
+    table.add_column("")
+    for number in range(len(names)):
+        table.add_column(str(number), justify="right")
+    for number, (name, counts) in enumerate(zip(names, matrix, strict=True)):
+        head = name if name == str(number) else f"{number} {name}"
+        cells = [
+            Text(str(count) if count else "·", style="bold" if i == number else "")
+            for i, count in enumerate(counts)
+        ]
+        table.add_row(Text(head), *cells)
+    return table
+
+
+# --- other images --------------------------------------------------------------------------------
+
+
+def _predictions(
+    shares: np.ndarray, classes: Sequence[str], path: Path, of: dict[str, Any]
+) -> None:
+    """Print and write what the network takes images for."""
+    order = np.argsort(-shares, axis=-1, kind="stable")
+    if len(shares) == 1:
+        table = Table("class", "probability")
+        for label in order[0]:
+            table.add_row(Text(classes[label]), f"{shares[0, label]:.4f}")
+    else:
+        table = Table("image", "class", "probability", "then")
+        for number, (share, labels) in enumerate(zip(shares, order, strict=True)):
+            others = ", ".join(f"{classes[i]} {share[i]:.4f}" for i in labels[1:3])
+            best = labels[0]
+            table.add_row(str(number), Text(classes[best]), f"{share[best]:.4f}", Text(others))
+    tables.output().print(table)
+    predictions = [
+        {"class": classes[labels[0]], "probabilities": dict(zip(classes, share, strict=True))}
+        for share, labels in zip(shares.tolist(), order.tolist(), strict=True)
+    ]
+    files.write_json(path, {**of, "predictions": predictions})
+    print(f"\nnumbers {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""A trained network, put together again from its run directory."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnets import ops
+from train.data import Dataset
+from train.data.split import held_out
+from train.engine import input_pipeline
+from train.engine.hyperparameters import Hyper, hyperparameters
+from train.engine.input_pipeline import Data, Sets
+from train.engine.program import Program, State, make_program
+from train.errors import StoreError
+from train.flags.config import Run, flags
+from train.run_directory import checkpoint
+from train.run_directory.reader import Results
+
+
+class Trained(NamedTuple):
+    """A trained network, which computes as the evaluations of its training do.
+
+    Attributes:
+        program: the functions of its run.
+        hyper: the numbers of its run.
+        state: its parameters and statistics, and nothing else.
+        sets: what it was trained and evaluated on, with its preprocessing.
+    """
+
+    program: Program
+    hyper: Hyper
+    state: State
+    sets: Sets
+
+    def logits(self, data: Data) -> np.ndarray:
+        """Return what it makes of the images of `data`, float32 [N, classes]."""
+        return np.asarray(jax.jit(self.program.predict)(self.state, self.hyper, data))
+
+    def images(self, images: np.ndarray) -> Data:
+        """Return images, uint8 [N, H, W, C], with the preprocessing; there are no labels."""
+        labels = np.zeros(len(images), np.int32)
+        return self.sets.test._replace(images=jax.device_put(images), labels=jax.device_put(labels))
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Return the probability of each class, float32 [N, classes]."""
+    return np.asarray(jax.jit(ops.softmax)(logits))
+
+
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the cross-entropy of each example in nats, float32 [N]."""
+    return np.asarray(jax.jit(ops.softmax_cross_entropy)(logits, labels))
+
+
+def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) -> Trained:
+    """Put the network of a run together.
+
+    Args:
+        stored: the run directory.
+        index: which run.
+        network: that of its command.
+        run: its flags.
+        dataset: what it was trained on.
+
+    Raises:
+        StoreError: its parameters are not there.
+        CheckpointError: its parameters are damaged, or those of another network.
+    """
+    image_shape = dataset.train_images.shape[1:]
+    program = make_program(
+        functools.partial(_of, network, run, len(dataset.classes)),
+        image_shape,
+        precision=run.training.precision,
+    )
+    hyper = hyperparameters(flags(run))
+    shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
+    params, statistics = _parameters(stored, index, shapes)
+    state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)
+    sets = input_pipeline.on_device(dataset, run.data.preprocessing, held_out(run, dataset))
+    return Trained(program, hyper, state, sets)
+
+
+def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
+    return network(run, hyper, classes)
+
+
+def _parameters(stored: Results, index: int, shapes: State) -> tuple[Any, Any]:
+    """The parameters and statistics of a run, out of those of its group."""
+    path = stored.path
+    for folder in sorted((path / "parameters").glob("group-*")):
+        notes = checkpoint.load_notes(folder)
+        if notes.get("run") not in stored.config.identities:
+            raise StoreError(f"{folder} is of another run: put it back from a copy")
+        runs = notes["runs"]
+        if index in runs:
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((len(runs), *leaf.shape), leaf.dtype),  # noqa: B023
+                {"params": shapes.params, "statistics": shapes.statistics},
+            )
+            tree, _ = checkpoint.load(folder, like)
+            own = jax.tree.map(lambda leaf: leaf[runs.index(index)], tree)  # noqa: B023
+            return own["params"], own["statistics"]
+    raise StoreError(f"{path} holds no parameters of run {index}: train it again")

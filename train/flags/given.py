@@ -1,0 +1,121 @@
+"""Which run directory a command goes on with, and that its flags are those of the run."""
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from train.errors import ConfigError
+from train.flags.command_line import read
+from train.flags.config import Lockstep, Machines, Run
+from train.flags.constraints import option
+
+# What may be another when a run goes on: where the files are.
+PLACES = ("out", "resume", "data_dir")
+
+
+def words(flags: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that gives these flags; None stands for a default."""
+    found = []
+    for name, value in flags.items():
+        several = value if isinstance(value, list) else [value]
+        if value is True:
+            found.append(option(name))
+        elif value is not False and several != [None]:
+            found += [option(name), *map(str, several)]
+    return found
+
+
+def of_the_runs(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags that make the runs what they are, not where their files lie."""
+    return {name: value for name, value in flags.items() if name not in PLACES}
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a `ConfigError` with the flags that are not the same, unless they name a place."""
+    different = [
+        f"{option(name)} {_value(before.get(name))} (here {_value(now.get(name))})"
+        for name in of_the_runs({**before, **now})
+        if before.get(name) != now.get(name)
+    ]
+    if different:
+        raise ConfigError(
+            f"{folder} is a run with {', '.join(different)}: to go on with it, give these flags as "
+            f"they were; for another run, name another folder with --out"
+        )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "not given" if value is None else str(value)
+
+
+# Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
+ONE_VALUE = {
+    "dataset", "data_dir", "train_examples", "test_examples", "validation", "folds", "fold",
+    "eval_every", "test_curve", "gradient_norms", "seed", "gradient", "out", "resume",
+    "tensorboard",
+}  # fmt: skip
+
+
+# Flags that change nothing in the runs, and may be others when they are gone on with.
+NOT_OF_THE_RUNS = (
+    "out", "resume", "dry_run", "distributed", "coordinator", "processes", "process_id",
+)  # fmt: skip
+
+
+def read_values(
+    kind: type[Run], arguments: Sequence[str], prog: str, about: str | None
+) -> dict[str, Any]:
+    """The values of all flags by name, tuples but for `ONE_VALUE`, `Lockstep` and `Machines`."""
+    parsed = read(_with_several_values(kind), arguments, prog, about)
+    return {
+        name: value
+        for part in dataclasses.fields(parsed)
+        for name, value in vars(getattr(parsed, part.name)).items()
+    }
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags as config.json holds them; paths are absolute, for another working folder."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return value[0] if len(value) == 1 else list(value)
+        return str(value.absolute()) if isinstance(value, Path) else value
+
+    return {name: plain(v) for name, v in values.items() if name not in NOT_OF_THE_RUNS}
+
+
+def _with_several_values(kind: type[Run]) -> Any:
+    """Return the dataclass of a run in which a flag is a tuple of values, but for `ONE_VALUE`."""
+
+    def remade(part: type) -> type:
+        fields = []
+        for field in dataclasses.fields(part):
+            hint = typing.get_type_hints(part, include_extras=True)[field.name]
+            default: Any = field.default
+            if part not in (Lockstep, Machines) and field.name not in ONE_VALUE:
+                default = (default,)
+                if typing.get_origin(hint) is Annotated:
+                    one, *notes = typing.get_args(hint)
+                    hint = Annotated[tuple[one, ...], *notes]  # type: ignore[valid-type]
+                else:
+                    hint = tuple[hint, ...]  # type: ignore[valid-type]
+            fields.append((field.name, hint, dataclasses.field(default=default)))
+        # Tyro leaves a line of its own to what begins with a digit or a dash.
+        names = {"__doc__": re.sub(r"\n {8,}", " ", inspect.getdoc(part) or "")}
+        return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
+
+    parts = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
+    parts |= {"sweep": Lockstep, "machines": Machines}
+    parts = {name: remade(part) for name, part in parts.items()}
+    return dataclasses.make_dataclass(
+        kind.__name__,
+        [(name, part, dataclasses.field(default=part())) for name, part in parts.items()],
+        frozen=True,
+    )

@@ -1,0 +1,130 @@
+"""Live progress."""
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from train.metrics import SETS, Record
+
+
+class _Bar(Bar):
+    """A bar with text below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.below)
+
+
+class Progress:
+    """Live progress on a terminal, a plain line per evaluation elsewhere; a context.
+
+    On a terminal a bar says how many steps of all runs are done, the time left, and the steps in a
+    second; below it stands what the last evaluation said, and where the runs of a sweep are.
+    """
+
+    def __init__(self, steps: int, console: Console, runs: int = 1):
+        """Prepare to show `steps` steps, those of all `runs` together, on `console`."""
+        self._console = console
+        self._bar = _Bar(
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left  {task.fields[rate]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, rate="")
+        self._all_runs, self._done, self._diverged = runs, 0, set[int]()
+        self._steps, self._before = steps, 0
+        self._group, self._runs = "", 0
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, group: str, runs: int, steps: int) -> None:
+        """Show that a group of a sweep begins, which takes its runs so many steps each."""
+        self._done += self._runs
+        self._before += self._runs * self._steps
+        self._group, self._runs, self._steps = group, runs, steps
+        self._bar.update(self._task, completed=self._before)
+        self._bar.below = self._where(0)
+
+    def advance(self, step: int, steps_per_second: float) -> None:
+        """Show that each run of the group has done `step` steps."""
+        completed = self._before + max(1, self._runs) * step
+        self._bar.update(self._task, completed=completed, rate=f"{steps_per_second:,.0f} steps/s")
+
+    def evaluated(self, records: Sequence[Record]) -> None:
+        """Show an evaluation of each run of the group."""
+        if not records:
+            return
+        step, seconds = records[0]["step"], f"{records[0]['seconds']:.1f} s"
+        if self._group:
+            # Before the first step there may be nothing to evaluate on.
+            self._diverged |= {
+                r["run"] for r in records if step and not any(_has(r, name) for name in SETS)
+            }
+            metrics, where = [_ranges(records)], self._where(step)
+        else:
+            metrics, where = _metrics(records[0]), ""
+        if self._console.is_terminal:
+            self._bar.below = "\n".join(filter(None, [where, *metrics]))
+            return
+        parts = [f"step {step:>{len(str(self._steps))}}/{self._steps}", *metrics]
+        if self._group:
+            parts[0] = f"{self._group}  {parts[0]} of {self._runs} run{'s' * (self._runs > 1)}"
+            parts += [f"{len(self._diverged)} diverged"] * bool(self._diverged)
+        line = "  ".join([*filter(None, parts), seconds])
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _where(self, step: int) -> str:
+        """Where the runs of a sweep are."""
+        counts = {
+            f"in training ({self._group}, step {step}/{self._steps})": self._runs,
+            "done": self._done,
+            "waiting": self._all_runs - self._done - self._runs,
+            "diverged": len(self._diverged),
+        }
+        return "runs: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _metrics(record: Record) -> list[str]:
+    """Loss and accuracy of each set that a run was evaluated on."""
+    return [
+        f"{name} loss {record[f'{name}_loss']:.4f} accuracy {record[f'{name}_accuracy']:.4f}"
+        for name in SETS
+        if _has(record, name)
+    ]
+
+
+def _ranges(records: Sequence[Record]) -> str:
+    """Loss and accuracy from the lowest run to the highest, on the set that tells the most."""
+    for name in ("validation", "test", "train"):
+        seen = [record for record in records if _has(record, name)]
+        if seen:
+            loss, accuracy = ([r[f"{name}_{kind}"] for r in seen] for kind in ("loss", "accuracy"))
+            return (
+                f"{name} loss {min(loss):.4g} to {max(loss):.4g} "
+                f"accuracy {min(accuracy):.4f} to {max(accuracy):.4f}"
+            )
+    return ""
+
+
+def _has(record: Record, name: str) -> bool:
+    return record.get(f"{name}_loss") is not None

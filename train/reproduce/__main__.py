@@ -1,0 +1,333 @@
+"""Repeat the experiments of five course reports, and see their numbers beside ours.
+
+python -m train.reproduce
+python -m train.reproduce A1 E6 --seeds 5
+python -m train.reproduce all --quick
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from train import files, metrics
+from train.errors import ConfigError
+from train.flags.command_line import overridden
+from train.flags.constraints import check_value
+from train.flags.suggestions import near
+from train.processes.exit_status import answer
+from train.report import figures, tables
+from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
+from train.run_directory import reader, summary
+
+# What --quick makes of an experiment: it shows that everything works, and no number of worth.
+QUICK_STEPS, QUICK_TRAIN, QUICK_TEST = 60, 2000, 500
+
+_Names = Annotated[
+    tyro.conf.Positional[tuple[str, ...]],
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Experiments, or all.",
+        help_behavior_hint="(default: list them)",
+    ),
+]
+_Seeds = Annotated[int, tyro.conf.arg(help="Number of runs of each configuration.")]
+_Quick = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(
+        help=f"A reduced form: one seed, at most {QUICK_STEPS} steps, {QUICK_TRAIN} training and "
+        f"{QUICK_TEST} test images."
+    ),
+]
+_DataDir = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder of the prepared data sets.",
+        help_behavior_hint="(default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    ),
+]
+_Out = Annotated[
+    Path,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Where the run directories and results are kept; what is there is gone on with.",
+    ),
+]
+
+
+# A row of summary.json, and the evaluations of each of its runs.
+_Found = tuple[dict[str, Any], list[list[metrics.Record]]]
+
+
+class Options(NamedTuple):
+    """The flags of the command."""
+
+    names: tuple[str, ...]
+    seeds: int
+    quick: bool
+    data_dir: Path | None
+    out: Path
+
+
+def _options(
+    names: _Names = (),
+    seeds: _Seeds = 3,
+    quick: _Quick = False,
+    data_dir: _DataDir = None,
+    out: _Out = Path("runs/reproduce"),
+) -> Options:
+    return Options(names, seeds, quick, data_dir, out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status, that of the first command that fails."""
+    return answer(
+        _options,
+        _reproduce,
+        arguments,
+        "python -m train.reproduce",
+        __doc__,
+    )
+
+
+def _reproduce(options: Options) -> int:
+    check_value("seeds", options.seeds)
+    chosen = select(options.names)
+    if not chosen:
+        listing(Console())
+    for experiment in chosen:
+        status = reproduce(experiment, options)
+        if status:
+            return status
+    return 0
+
+
+def select(names: Sequence[str]) -> list[Experiment]:
+    """Return the experiments of these names, in their order; raise a `ConfigError` for others."""
+    known = {experiment.name.lower(): experiment for experiment in EXPERIMENTS}
+    if [name.lower() for name in names] == ["all"]:
+        return list(EXPERIMENTS)
+    for name in names:
+        if name.lower() not in known:
+            every = [experiment.name for experiment in EXPERIMENTS]
+            raise ConfigError(
+                f"experiment {name}: must be all, or one of {', '.join(every)}{near(name, every)}"
+            )
+    return [known[name.lower()] for name in dict.fromkeys(names)]
+
+
+def listing(console: Console) -> None:
+    """Print all experiments: source, settings, reported numbers, and how long they take."""
+    for experiment in EXPERIMENTS:
+        console.print(Text(f"{experiment.name}  {experiment.title}", style="bold"))
+        console.print(Text(f"    {experiment.source}; {_duration(experiment)}"))
+        for command in experiment.commands:
+            console.print(Text(f"    python -m train.{command}"), soft_wrap=True)
+        for reported in experiment.reported:
+            where = f"{_words(reported.where)}: " if reported.where else ""
+            metric = f"{reported.which} {reported.metric.replace('_', ' ')}"
+            number = _number(reported.value, reported.deviation)
+            console.print(Text(f"    the report: {where}{metric} {number}"), soft_wrap=True)
+        if experiment.note:
+            console.print(Text(f"    {experiment.note}"))
+        console.print()
+
+
+def _duration(experiment: Experiment) -> str:
+    if not experiment.commands:
+        return "gradients side by side, seconds"
+    if experiment.minutes is None:
+        return "not run in full"
+    minutes = experiment.minutes
+    return f"{f'{minutes:g} minutes' if minutes >= 1 else 'under a minute'} for each seed, 2 cores"
+
+
+def reproduce(experiment: Experiment, options: Options) -> int:
+    """Repeat one experiment: train what is not trained yet, and show the results.
+
+    Returns:
+        The exit status of the first command that failed, or 0.
+    """
+    console = tables.output()
+    caution = " - REDUCED by --quick, numbers of no worth" if options.quick else ""
+    console.rule(Text(f"{experiment.name}: {experiment.title}{caution}"))
+    console.print(Text(f"{experiment.source}. {experiment.note}".strip()))
+    from train.reproduce.gradient_tables import show  # It needs jax, which is slow to import.
+
+    gradients = show(experiment.name, console)
+    folder = options.out / ("quick" if options.quick else "full") / experiment.name
+    found: list[_Found] = []
+    for number, command in enumerate(experiment.commands, 1):
+        words = (reduced(command, experiment) if options.quick else command).split()
+        module, directory = words.pop(0), folder / str(number)
+        words += ["--seeds", str(1 if options.quick else options.seeds), "--out", str(directory)]
+        if options.data_dir is not None:
+            words += ["--data-dir", str(options.data_dir)]
+        print(f"\npython -m train.{module} {' '.join(words)}", flush=True)
+        status: int = importlib.import_module(f"train.{module}").main(words)
+        if status:
+            return status
+        read = reader.read(directory)
+        assert read.summary is not None  # The command ended well.
+        found += reader.configurations(read)
+        note = f"{experiment.source}. {read.summary['dataset']['description']}"
+    rows = [row for row, _ in found]
+    beside = compared(experiment, rows, options.quick)
+    if beside:
+        console.print(_table(experiment, beside, caution))
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(
+        folder / "result.json",
+        {
+            "experiment": experiment.name,
+            "source": experiment.source,
+            "reduced": options.quick,
+            "gradients": gradients,
+            "compared": beside,
+            "configurations": rows,
+        },
+    )
+    if found:
+        _draw(experiment, found, folder / "figure.png", caution, note)
+        print(f"figure        {folder / 'figure.png'}")
+    print(f"results       {folder / 'result.json'}\n")
+    return 0
+
+
+def reduced(command: str, experiment: Experiment) -> str:
+    """Return a command in the reduced form of --quick.
+
+    Args:
+        command: what follows `python -m train.`.
+        experiment: what it belongs to.
+    """
+    every = _reduced_steps(experiment)
+    steps = [every[number] for number in _steps(command)] or [QUICK_STEPS]
+    shorter = [
+        f"--steps {' '.join(map(str, steps))} --eval-every {max(1, max(steps) // 3)}",
+        f"--train-examples {QUICK_TRAIN} --test-examples {QUICK_TEST}",
+    ]
+    if re.search(r"--validation [1-9]", command):
+        shorter.append(f"--validation {QUICK_TEST}")
+    words = re.sub(r"--epochs \d+", "", command).split()
+    for other in (" ".join(shorter), experiment.quick):
+        words = overridden(words, other.split())
+    return " ".join(words)
+
+
+def _reduced_steps(experiment: Experiment) -> dict[int, int]:
+    """What --quick makes of each number of steps of an experiment, in proportion."""
+    every = {number for command in experiment.commands for number in _steps(command)}
+    return {n: max(1, n * QUICK_STEPS // max(*every, QUICK_STEPS)) for n in every}
+
+
+def _steps(command: str) -> list[int]:
+    match = re.search(r"--steps((?: \d+)+)", command)
+    return [int(word) for word in match[1].split()] if match else []
+
+
+def compared(
+    experiment: Experiment, rows: Sequence[dict[str, Any]], quick: bool
+) -> list[dict[str, Any]]:
+    """Return each number of the report with ours beside it.
+
+    Args:
+        experiment: what was repeated.
+        rows: its configurations, as in summary.json.
+        quick: whether it was reduced, and steps are not those of the report.
+    """
+    found = []
+    for reported in experiment.reported:
+        row = next(row for row in rows if _matches(row["config"], reported, experiment, quick))
+        ours = row[reported.metric][reported.which]
+        found.append(
+            {
+                "where": reported.where,
+                "metric": reported.metric,
+                "which": reported.which,
+                "reported": reported.value,
+                "reported_std": reported.deviation,
+                "mean": ours["mean"],
+                "std": ours["std"],
+                "runs": len([value for value in ours["values"] if value is not None]),
+            }
+        )
+    return found
+
+
+def _matches(
+    config: dict[str, Any], reported: Reported, experiment: Experiment, quick: bool
+) -> bool:
+    """Whether a configuration is that of a number of the report."""
+    where = dict(reported.where)
+    if quick and "steps" in where:
+        where["steps"] = _reduced_steps(experiment)[int(str(where["steps"]))]
+    return all(config[name] == value for name, value in where.items())
+
+
+def _table(experiment: Experiment, rows: Sequence[dict[str, Any]], caution: str) -> Table:
+    """The numbers of the report beside ours."""
+    title = Text(f"{experiment.name}: the report and here{caution}")
+    table = Table(title=title, title_justify="left")
+    for heading in ("configuration", "metric", "report", "here", "runs"):
+        words = heading in ("configuration", "metric")
+        table.add_column(heading, justify="left" if words else "right")
+    for row in rows:
+        report = _number(row["reported"], row["reported_std"])
+        here = _number(row["mean"], row["std"] if row["runs"] > 1 else None)
+        metric = f"{row['which']} {row['metric'].replace('_', ' ')}"
+        table.add_row(_words(row["where"]), metric, report, here, str(row["runs"]))
+    return table
+
+
+def _number(mean: float | None, std: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" + ("" if std is None else f" ± {std:.4f}")
+
+
+def _words(where: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in where.items())
+
+
+def _draw(
+    experiment: Experiment,
+    found: Sequence[_Found],
+    path: Path,
+    caution: str,
+    note: str,
+) -> None:
+    """Draw the figure of an experiment."""
+    title = f"{experiment.name}: {experiment.title}{caution}"
+    rows = [row for row, _ in found]
+    if experiment.figure == "against":
+        figures.against(rows, *experiment.flags, path, title, note)
+    elif experiment.figure == "heat map":
+        figures.heat_map(rows, *experiment.flags, path, title, note)
+    elif len(longest := _longest(found)) == 1:
+        figures.curves(longest[0][1], path, title, note, experiment.axis)
+    else:
+        figures.bands(summary.ranked(longest), path, title, note)
+
+
+def _longest(found: Sequence[_Found]) -> list[_Found]:
+    """The configurations without those that are the beginning of another, with fewer steps."""
+    last: dict[str, _Found] = {}
+    # Those that count in epochs, and are told apart by them, have no steps.
+    for row, runs in sorted(found, key=lambda pair: pair[0]["config"]["steps"] or 0):
+        others = {name: value for name, value in row["config"].items() if name != "steps"}
+        last[repr(sorted(others.items()))] = (row, runs)
+    return list(last.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

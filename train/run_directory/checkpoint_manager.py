@@ -1,0 +1,266 @@
+"""Saves a sweep while it trains, and finds where it stood.
+
+parameters/group-0001                    a group of runs that is trained: the parameters and running
+                                         statistics of each run at its own end
+checkpoints/group-0002-step-0000000500   the group in training; the last two of them
+
+Each is a checkpoint whose notes hold what was known of all runs at that moment.
+"""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.errors import StoreError
+from train.flags.sweep import Group
+from train.processes.collectives import gathered, is_first, wait
+from train.run_directory import directory as store
+from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
+from train.run_directory.directory import RunDirectory
+from train.run_directory.summary import Result
+
+if TYPE_CHECKING:
+    from train.engine.trainer import Trainer
+
+# Of the time, a twentieth at most goes into checkpoints.
+SHARE = 0.05
+
+
+class OtherRunError(CheckpointError):
+    """One line: a whole checkpoint is of a run with another config.json."""
+
+
+class Saver:
+    """Saves a sweep while it trains, and finds where it stood.
+
+    Attributes:
+        times: of each group that is trained: the "steps" of all its runs together, the "seconds"
+            that they took, and the "seconds_in_steps", without evaluation and compilation.
+    """
+
+    def __init__(self, directory: RunDirectory, results: Sequence[Result]):
+        """Prepare to save.
+
+        Args:
+            directory: where to.
+            results: of each run of the sweep; saved with it, and restored.
+        """
+        self.times: list[dict[str, float]] = []
+        self._directory, self._results = directory, results
+        self._found: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
+        self._ended: dict[int, Any] = {}  # By run of the sweep: what it had learned at its end.
+        self._saved_at = self._took = 0.0
+
+    def time(self) -> dict[str, float]:
+        """Return the seconds that all groups took, and the steps of all runs in a second."""
+        total = {name: sum(times[name] for times in self.times) for name in self.times[0]}
+        per_second = total["steps"] / total["seconds_in_steps"]
+        return {"seconds": total["seconds"], "steps_per_second": per_second}
+
+    # --- finding ----------------------------------------------------------------------------------
+
+    def recover(self, groups: int) -> int:
+        """Go back to the last whole checkpoint, if there is any; say on stderr which are not.
+
+        What comes after it is moved to set-aside/, by the first of several processes; the others
+        then find what it found.
+
+        Args:
+            groups: how many groups the sweep has.
+
+        Returns:
+            The number of the group to go on with, from 1 on; `groups` + 1 where all are trained.
+
+        Raises:
+            StoreError: what is saved there is of another run.
+        """
+        if not is_first():
+            wait()
+        number, notes = 1, None
+        problems: list[str] = []
+        other: OtherRunError | None = None
+        while number <= groups and (path := self._parameters(number)).exists():
+            try:
+                notes = self._checked(path, load_notes(path), number)
+            except CheckpointError as error:
+                other = error if isinstance(error, OtherRunError) else other
+                problems.append(f"{error}; group {number} is not complete without it")
+                break
+            number += 1
+        step = 0
+        for path in reversed(self._checkpoints()):
+            if _numbers(path)[0] != number:
+                continue
+            try:
+                tree, found = load(path)
+                notes = self._checked(path, found, number)
+            except CheckpointError as error:
+                other = error if isinstance(error, OtherRunError) else other
+                problems.append(str(error))
+                continue
+            self._found, step = (path, tree, notes), found["trainer"]["step"]
+            break
+        if other is not None and notes is None:
+            raise StoreError(
+                f"{other}: put back what was there, or train in another folder with --out"
+            ) from other
+        if problems or (self._directory.size and notes is None):
+            problems.append(f"going on from step {step} of group {number} of {groups}")
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        if number <= groups:
+            self._directory.reopen()
+        trained = (self._directory.path / "parameters").glob("group-*")
+        for path in (
+            *(path for path in trained if _numbers(path) >= (number,)),
+            *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
+        ):
+            self._directory.set_aside(path)
+        if problems:
+            self._directory.keep_metrics()
+        self._go_back(notes)
+        if is_first():
+            wait()
+        return number
+
+    def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
+        """The notes, where they are of this run and of this group."""
+        if notes.get("run") not in store.identities(self._directory.config):
+            raise OtherRunError(f"{path}: is not of this run, or has another name")
+        if notes["group"] != number:
+            raise CheckpointError(f"{path}: is not of this run, or has another name")
+        if not self._directory.reaches(notes["metrics"]):
+            raise CheckpointError(f"{path}: goes with other lines than those in metrics.jsonl")
+        return notes
+
+    def _go_back(self, notes: Mapping[str, Any] | None) -> None:
+        """Restore what was known of the runs."""
+        for line in self._directory.go_back(notes["metrics"]["bytes"] if notes else 0):
+            self._results[line["run"]].records.append(line)
+        if notes:
+            self.times = notes["times"]
+            for result, known in zip(self._results, notes["results"], strict=True):
+                result.diverged, result.stopped, result.parameters = known
+
+    def restore(self, trainer: "Trainer") -> None:
+        """Put a new trainer of the group to go on with where it stood.
+
+        Raises:
+            StructureError: it is of another network.
+        """
+        if self._found is None:
+            return
+        path, tree, notes = self._found
+        trainer.restore(tree, notes["trainer"], path)
+        if notes["ended"]:
+            like = {"ended": trainer.like(trainer.learned, len(notes["ended"]))}
+            ended = fitted({"ended": tree["ended"]}, like, path)["ended"]
+            for row, index in enumerate(notes["ended"]):
+                self._ended[index] = _row(ended, row)
+        self._found = None
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def keep(self, trainer: "Trainer", ended: Mapping[int, int]) -> None:
+        """Keep what runs have learned that end now.
+
+        Args:
+            trainer: trains them.
+            ended: by the index of a run in the sweep, its number in the trainer.
+        """
+        if ended:
+            learned = trainer.on_host(trainer.learned)
+            self._ended.update({index: _row(learned, run) for index, run in ended.items()})
+
+    def offer(self, number: int, trainer: "Trainer", now: bool = False) -> None:
+        """Save the group in training, if it is time for that.
+
+        Args:
+            number: of the group.
+            trainer: trains it.
+            now: that it is time in any case.
+        """
+        due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
+        # At step 0 there is nothing that is not made as fast as loaded.
+        if not gathered(due)[0] or trainer.step == 0:
+            return
+
+        import orbax.checkpoint  # noqa: F401  # Once; not a part of what saving takes.
+
+        started = time.perf_counter()
+        tree, notes = trainer.snapshot()
+        if self._ended:
+            tree["ended"] = _stacked(self._ended)
+        name = f"group-{number:04d}-step-{trainer.step:010d}"
+        notes = {**self._notes(number), "trainer": notes, "ended": sorted(self._ended)}
+        save(self._directory.path / "checkpoints" / name, tree, notes)
+        if is_first():
+            for path in self._checkpoints()[:-2]:
+                shutil.rmtree(path)
+        self._saved_at = time.perf_counter()
+        self._took = self._saved_at - started
+
+    def finish(self, number: int, trainer: "Trainer", group: Group) -> None:
+        """Save what the runs of a group have learned, each at its own end.
+
+        Args:
+            number: of the group.
+            trainer: has trained it.
+            group: the runs.
+        """
+        rows = {index: row for row, of in enumerate(group.readers.values()) for index in of}
+        self.keep(trainer, {index: rows[index] for index in rows.keys() - self._ended.keys()})
+        self.times.append(
+            {
+                "steps": trainer.step * trainer.runs,
+                "seconds": trainer.seconds,
+                "seconds_in_steps": trainer.seconds_in_steps,
+            }
+        )
+        notes = {**self._notes(number), "runs": sorted(self._ended)}
+        save(self._parameters(number), _stacked(self._ended), notes)
+        self._ended = {}
+
+    def close(self) -> None:
+        """Remove the checkpoints of a sweep that is trained."""
+        if is_first():
+            shutil.rmtree(self._directory.path / "checkpoints", ignore_errors=True)
+
+    def _notes(self, number: int) -> dict[str, Any]:
+        return {
+            "run": store.identity(self._directory.config),
+            "group": number,
+            "metrics": self._directory.mark(),
+            "results": [[r.diverged, r.stopped, r.parameters] for r in self._results],
+            "times": self.times,
+        }
+
+    def _parameters(self, number: int) -> Path:
+        return self._directory.path / "parameters" / f"group-{number:04d}"
+
+    def _checkpoints(self) -> list[Path]:
+        found = (self._directory.path / "checkpoints").glob("group-*-step-*")
+        return sorted(found, key=_numbers)
+
+
+def _numbers(path: Path) -> tuple[int, ...]:
+    """The group, and of a checkpoint the step, in the name of a folder."""
+    return tuple(map(int, re.findall(r"\d+", path.name)))
+
+
+def _stacked(ended: Mapping[int, Any]) -> Any:
+    """What runs have learned, in the order of their indices, as one tree of arrays [runs, ...]."""
+    import jax
+    import numpy as np
+
+    return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])
+
+
+def _row(tree: Any, row: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf[row], tree)

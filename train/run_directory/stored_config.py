@@ -1,0 +1,199 @@
+"""config.json of a run directory: read, and held to what the command line allows."""
+
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from train import files
+from train.data import Dataset
+from train.errors import ConfigError, StoreError
+from train.flags.config import ConvnetRun, Lockstep, MlpRun, Run, flags
+from train.flags.constraints import check_value
+from train.flags.sweep import varying
+from train.run_directory import directory, stored_config
+from train.run_directory.directory import CONFIG
+
+# The commands that train, and the dataclass of their flags. No other is ever imported.
+COMMANDS: dict[str, type[Run]] = {"train.mlp": MlpRun, "train.convnet": ConvnetRun}
+
+
+class NoConfig(StoreError):
+    """One line: there is no config.json, or it is that of something other than a run."""
+
+
+class Config(NamedTuple):
+    """What config.json says.
+
+    Attributes:
+        command: the module that trained, such as train.mlp.
+        fingerprint: that of the data set.
+        given: the flags as they were given, by name: a value, or a list of several.
+        runs: the flags of each run, by name.
+        identities: what a checkpoint of it may be marked with.
+    """
+
+    command: str
+    fingerprint: str
+    given: dict[str, Any]
+    runs: list[dict[str, Any]]
+    identities: tuple[str, ...]
+
+
+def read_config(path: Path) -> Config:
+    """Read config.json of a run directory.
+
+    Raises:
+        NoConfig: it is not that of a run.
+        StoreError: it is damaged, or a flag in it is not what the command line allows.
+        OSError: it cannot be read.
+    """
+    directory.check_links(path)
+    file = path / CONFIG
+    try:
+        content = files.parsed_json(file.read_bytes())
+    except ValueError as error:
+        raise NoConfig(f"{file} is damaged: {error}") from error
+    manifest = directory.read_manifest(path)
+    if manifest is not None and directory.identity(content) != manifest.identity:
+        raise StoreError(
+            f"{file} does not say what it said when {files.MANIFEST} was written: put it back from "
+            f"a copy, or train again with another --out"
+        )
+    identities = directory.identities(content)
+    command, fingerprint = content.pop("command", None), content.pop("fingerprint", None)
+    given, differing = content.pop("flags", None), content.pop("runs", [{}])
+    if not (isinstance(command, str) and isinstance(given, dict) and isinstance(fingerprint, str)):
+        raise NoConfig(f"{file} is not that of a training command")
+    if command not in COMMANDS:
+        raise StoreError(f"{path}: there is no command {shown(command)} here")
+    hints = _hints(COMMANDS[command])
+    on_command_line = hints | typing.get_type_hints(Lockstep, include_extras=True)
+    try:
+        if not isinstance(differing, list) or not all(isinstance(run, dict) for run in differing):
+            raise ConfigError('"runs" is not a list of objects')
+        if not differing or any(run.keys() != differing[0].keys() for run in differing):
+            raise ConfigError('"runs" do not differ in the same flags')
+        _check_flags(
+            ((name, v) for part in (content, *differing) for name, v in part.items()), hints
+        )
+        runs = [{**content, **values} for values in differing]
+        for name in {"dataset", "seed"} - runs[0].keys():
+            raise ConfigError(f"{name}: is missing")
+        several = [(name, value) for name, v in given.items() for value in _listed(v)]
+        _check_flags(several, on_command_line)
+        for name, value in several:
+            if name in ("out", "resume") or str(value).startswith("--"):
+                raise ConfigError(f"{name} {shown(value)}: does not belong there")
+    except ConfigError as error:
+        raise StoreError(f"{file} is damaged: {error}") from error
+    return Config(command, fingerprint, given, runs, identities)
+
+
+def _hints(kind: type[Run]) -> dict[str, Any]:
+    """The types of all flags of a run, by name."""
+    return {
+        name: hint
+        for part in typing.get_type_hints(kind).values()
+        for name, hint in typing.get_type_hints(part, include_extras=True).items()
+    }
+
+
+def _check_flags(values: Iterable[tuple[str, Any]], hints: Mapping[str, Any]) -> None:
+    """Raise a `ConfigError` unless these are flags, with values that the command line allows."""
+    # Each once, since a sweep may have 100,000 runs; ascii() tells 1 from 1.0 and True.
+    for name, value in {(name, ascii(value)): (name, value) for name, value in values}.values():
+        if name not in hints:
+            raise ConfigError(f"{shown(name)}: there is no such flag")
+        if not _is(value, hints[name]):
+            raise ConfigError(f"{name} {shown(value)}: is no value of this flag")
+        check_value(name, value)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of a type of a flag."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _is(value, parts[0])
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, part) for part in parts)
+    if hint is Path:
+        return isinstance(value, str) and "\0" not in value
+    if hint is float:
+        return type(value) in (int, float) and abs(value) < sys.float_info.max
+    return value is None if hint is type(None) else type(value) is hint
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def shown(value: Any) -> str:
+    """Return what a file says as a part of a line."""
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def run_directory(resume: Path | None, out: Path | None) -> Path | None:
+    """Return the run directory to go on with; None for a new run.
+
+    Raises:
+        ConfigError: --out names another folder than --resume does.
+    """
+    if resume is None:
+        return out if out is not None and (out / "config.json").is_file() else None
+    if out is not None and out.absolute() != resume.absolute():
+        raise ConfigError(f"--out {out}: must be left out where --resume is given")
+    return resume
+
+
+def stored(folder: Path, command: str, flag: str = "--resume") -> Config:
+    """Return what config.json says of a run.
+
+    Args:
+        folder: the run directory.
+        command: such as "train.mlp".
+        flag: the one that names the folder.
+
+    Raises:
+        StoreError: it is no run directory, or that of another command.
+    """
+    try:
+        config = stored_config.read_config(folder)
+    except OSError as error:
+        raise StoreError(
+            f"{flag} {folder}: must be a run directory; {CONFIG} cannot be read: {error.strerror}"
+        ) from error
+    except NoConfig as error:
+        raise StoreError(
+            f"{flag} {folder}: must be a run directory; {CONFIG} is damaged or another's"
+        ) from error
+    if config.command != command:
+        raise StoreError(
+            f"{flag} {folder}: is a run of python -m {config.command}, not of {command}"
+        )
+    return config
+
+
+def check_data(folder: Path, command: str, dataset: Dataset) -> None:
+    """Raise a `StoreError` unless a run was begun on these data."""
+    before = stored(folder, command).fingerprint
+    if before != dataset.fingerprint:
+        raise StoreError(
+            f"{folder} is a run on {dataset.name} with fingerprint {before}, not "
+            f"{dataset.fingerprint}: name the folder of those data with --data-dir"
+        )
+
+
+def configuration(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what config.json says: the flags, and under "runs" what differs from run to run."""
+    differing, values = varying(runs), [flags(run) for run in runs]
+    names = [name for name in values[0] if name not in differing and name != "resume"]
+    config = {name: values[0][name] for name in names}
+    if differing:
+        config["runs"] = [{name: run[name] for name in differing} for run in values]
+    return config

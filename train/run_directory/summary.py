@@ -1,0 +1,246 @@
+"""What runs came to: the parts of summary.json, made of the evaluations in metrics.jsonl."""
+
+import importlib.metadata
+import itertools
+import math
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from train.data import Dataset
+from train.flags.config import Run, flags, replaced
+from train.metrics import BEST, SETS, Record
+
+# Flags that tell runs of one configuration apart, or that do not change what a run comes to.
+_NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
+
+
+R = TypeVar("R")
+
+
+@dataclass
+class Result:
+    """What a run of a sweep came to.
+
+    Attributes:
+        run: its flags.
+        records: its evaluations.
+        diverged: the step at which its loss was not finite.
+        stopped: the step at which it ran out of patience.
+        parameters: how many numbers its network learns.
+    """
+
+    run: Run
+    records: list[Record]
+    diverged: int | None = None
+    stopped: int | None = None
+    parameters: int = 0
+
+
+def row(
+    config: dict[str, Any],
+    seeds: Sequence[int],
+    parameters: int | None,
+    runs: Sequence[Sequence[Record]],
+    *,
+    folds: Sequence[int | None] | None = None,
+    diverged: Sequence[int | None] | None = None,
+    stopped: Sequence[int | None] | None = None,
+) -> dict[str, Any]:
+    """Return the results of one configuration.
+
+    Args:
+        config: the flags that make it, by name.
+        seeds: the seed of each run.
+        parameters: how many numbers the network learns; None where nobody counted.
+        runs: the evaluations of each run.
+        folds: the part of the training set that each run held out, with k-fold cross-validation.
+        diverged: the step at which the loss of each run was not finite; None where it always was.
+        stopped: the step at which each run ran out of patience; None where it did not.
+
+    Returns:
+        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped` and, per metric (the loss
+        and accuracy of train, validation and test, as far as there are any), "final" and "best"
+        (the lowest loss, the highest accuracy of the evaluations), each with mean, standard
+        deviation and values over the runs; None for runs that diverged, which the mean leaves out.
+    """
+    steps = list(diverged or [None] * len(seeds))
+    result = {
+        "config": config,
+        "seeds": list(seeds),
+        "folds": None if folds is None else list(folds),
+        "parameters": parameters,
+        "diverged": steps,
+        "stopped": list(stopped or [None] * len(seeds)),
+    }
+    for name, (kind, best) in itertools.product(SETS, BEST.items()):
+        metric = f"{name}_{kind}"
+        if not any(metric in record for records in runs for record in records):
+            continue
+        seen = [
+            [r[metric] for r in records if r[metric] is not None] if step is None else None
+            for records, step in zip(runs, steps, strict=True)
+        ]
+        result[metric] = {
+            "final": spread([values[-1] if values else None for values in seen]),
+            "best": spread([best(values) if values else None for values in seen]),
+        }
+    return result
+
+
+def configuration(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return those flags of a run that make its configuration."""
+    return {name: v for name, v in flags.items() if name not in _NOT_OF_CONFIGURATION}
+
+
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and sample standard deviation (divided by n - 1; 0 for one value) of some values.
+
+    None counts for nothing, and where there is nothing else, both are None.
+    """
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else None
+    std = (statistics.stdev(known) if len(known) > 1 else 0.0) if known else None
+    return {"mean": mean, "std": std, "values": list(values)}
+
+
+def is_number(value: Any, largest: float) -> bool:
+    """Whether a value of a file is a number from 0 to `largest`, or None, which is not known."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= largest)
+
+
+def judge(*rows: dict[str, Any]) -> str:
+    """Return the set by which configurations are told apart: validation where all have one."""
+    return "validation" if all("validation_accuracy" in row for row in rows) else "test"
+
+
+def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
+    """Return what sorts configurations: by mean final accuracy on a set, the best first.
+
+    Where that is the same, by loss; those of which every run diverged come last.
+    """
+    accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
+    return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
+
+
+def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Yield for each configuration its row of summary.json, and the evaluations of its runs."""
+    found: dict[Run, list[Result]] = {}
+    for result in results:
+        found.setdefault(replaced(result.run, {"seed": None, "fold": None}), []).append(result)
+    for several in found.values():
+        config = configuration(flags(several[0].run))
+        records = [result.records for result in several]
+        folds = [result.run.data.fold or 0 for result in several]
+        yield (
+            row(
+                config,
+                [result.run.training.seed for result in several],
+                several[0].parameters,
+                records,
+                folds=None if several[0].run.data.fold is None else folds,
+                diverged=[result.diverged for result in several],
+                stopped=[result.stopped for result in several],
+            ),
+            records,
+        )
+
+
+def ranked(found: Iterable[tuple[dict[str, Any], R]]) -> list[tuple[dict[str, Any], R]]:
+    """Return configurations, each a row and what goes with it, the best first."""
+    pairs = list(found)
+    name = judge(*(row for row, _ in pairs))
+    return sorted(pairs, key=lambda pair: rank(pair[0], name))
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Return what tells a data set from another."""
+    return {
+        "name": dataset.name,
+        "description": dataset.description,
+        "fingerprint": dataset.fingerprint,
+        "train_examples": len(dataset.train_labels),
+        "test_examples": len(dataset.test_labels),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what the results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("jaxnets", "jax", "jaxlib", "optax", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"  # jaxnets in a checkout.
+    return found
+
+
+_LISTS = ("seeds", "diverged", "stopped")
+
+
+def check_rows(summary: dict[str, Any], count: Callable[[dict[str, Any]], int]) -> None:
+    """Raise a `ValueError` unless these are the data and the results of runs.
+
+    Args:
+        summary: what summary.json holds.
+        count: how many runs a configuration has, by config.json.
+    """
+    dataset, rows = summary.get("dataset"), summary.get("rows")
+    texts = ("name", "description", "fingerprint")
+    if not isinstance(dataset, dict) or not all(isinstance(dataset.get(t), str) for t in texts):
+        raise ValueError("it does not name the data set")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it holds no results")
+    for number, row in enumerate(rows):
+        config = row.get("config")
+        runs = count(config) if isinstance(config, dict) else 0
+        if not runs or rows.index(row) < number:
+            raise ValueError(f"row {number} has a configuration that config.json does not")
+        for name in (*_LISTS, *["folds"] * (row.get("folds") is not None)):
+            if not _is_list(row.get(name), runs, math.inf):
+                raise ValueError(f"{name} of row {number} are not those of {runs} runs")
+        for name, kind in itertools.product(SETS, BEST):
+            metric = f"{name}_{kind}"
+            largest = 1.0 if kind == "accuracy" else math.inf
+            if metric not in row and name != "test":
+                continue
+            both = row.get(metric)
+            if not isinstance(both, dict) or not all(
+                _is_spread(both.get(part), runs, largest) for part in ("final", "best")
+            ):
+                raise ValueError(f"{metric} of row {number} is none")
+        for name in SETS:
+            loss, accuracy = (row.get(f"{name}_{kind}") for kind in ("loss", "accuracy"))
+            if _unknown(loss) != _unknown(accuracy):
+                raise ValueError(f"row {number} has one of {name}_loss and {name}_accuracy alone")
+
+
+def _is_spread(value: Any, runs: int, largest: float) -> bool:
+    """Whether this is mean, standard deviation and values over the runs."""
+    if not isinstance(value, dict) or value.keys() != {"mean", "std", "values"}:
+        return False
+    if not _is_list(value["values"], runs, largest):
+        return False
+    known = [number for number in value["values"] if number is not None]
+    mean, std = value["mean"], value["std"]
+    if not known:
+        return mean is None and std is None
+    if mean is None or std is None or not is_number(mean, largest):
+        return False
+    middle = math.fsum(number / len(known) for number in known)
+    return is_number(std, math.inf) and math.isclose(mean, middle, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _is_list(value: Any, runs: int, largest: float) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == runs
+        and all(is_number(number, largest) for number in value)
+    )
+
+
+def _unknown(metric: dict[str, Any] | None) -> list[bool] | None:
+    """Of which runs there is no final value; None where the metric is none of theirs."""
+    return None if metric is None else [value is None for value in metric["final"]["values"]]

@@ -1,0 +1,81 @@
+"""TensorBoard event files of a run or a sweep, one folder for each run.
+
+A file is opened for each evaluation anew: a sweep may have more runs than a process may have open
+files.
+"""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import summary
+from tensorboardX.proto import event_pb2, summary_pb2
+from tensorboardX.record_writer import masked_crc32c
+
+from train.metrics import Record
+
+
+class Events:
+    """The event files of this process.
+
+    The first record of a run begins a file that voids all events of an earlier process from that
+    step on: what a resumed run repeats is not there twice.
+    """
+
+    def __init__(self, folder: Path, runs: Sequence[Mapping[str, Any]]):
+        """Write nothing yet.
+
+        Args:
+            folder: where the folders of the runs of a sweep belong, or the files of a single run.
+            runs: the flags of each run, by name.
+        """
+        self._folder, self._runs = folder, runs
+        self._files: dict[int, Path] = {}
+
+    def append(self, record: Record) -> None:
+        """Write the metrics of a record, and before a run's first also its flags, as text."""
+        run, step = record["run"], record["step"]
+        if run not in self._files:
+            folder = self._folder if len(self._runs) == 1 else self._folder / f"run-{run:04d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            # TensorBoard reads the files of a folder in the order of their names.
+            name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+            self._files[run] = folder / name
+            restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            words = "\n".join(
+                ["flag | value", "--- | ---"]
+                + [f"{key.replace('_', '-')} | {value}" for key, value in self._runs[run].items()]
+            )
+            self._write(
+                run,
+                event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"),
+                event_pb2.Event(wall_time=time.time(), step=step, session_log=restart),
+                event_pb2.Event(wall_time=time.time(), summary=summary.text("flags", words)),
+            )
+        values = [
+            value
+            for name, number in record.items()
+            if name not in ("run", "seed", "step") and number is not None
+            for value in summary.scalar(_tag(name), number).value
+        ]
+        found = summary_pb2.Summary(value=values)
+        self._write(run, event_pb2.Event(wall_time=time.time(), step=step, summary=found))
+
+    def _write(self, run: int, *events: event_pb2.Event) -> None:
+        """Append events as TFRecords: length, its checksum, data, their checksum."""
+        with self._files[run].open("ab") as file:
+            for event in events:
+                data = event.SerializeToString()
+                length = struct.pack("<Q", len(data))
+                for part in (length, data):
+                    file.write(part + struct.pack("<I", masked_crc32c(part)))
+
+
+def _tag(name: str) -> str:
+    """`test_loss` is loss/test: TensorBoard shows what begins alike together."""
+    split, _, metric = name.rpartition("_")
+    return f"{metric}/{split}" if metric in ("loss", "accuracy") else name

@@ -1,0 +1,401 @@
+"""What the training commands share: from the flags to a trained network in its run directory.
+
+Each command has flags and a network of its own. Nothing slow is imported before the flags and the
+run directory are found to be in order, and nothing is written before the data are.
+"""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from rich.console import Console
+
+from train.data import Dataset, split
+from train.flags import given
+from train.flags.command_line import overridden
+from train.flags.config import Lockstep, Machines, R, flags
+from train.flags.constraints import check_machines, check_value
+from train.flags.sweep import Group, Sweep, expand, groups
+from train.processes import cluster, collectives
+from train.processes.exit_status import exit_status
+from train.processes.signals import Signals, Stopped
+from train.report import figures, tables
+from train.report.progress import Progress
+from train.run_directory import reader, stored_config, summary
+from train.run_directory.checkpoint_manager import Saver
+from train.run_directory.directory import CURVES, SUMMARY, Follower, RunDirectory, check_out
+from train.run_directory.reader import Results
+from train.run_directory.summary import Result
+
+if TYPE_CHECKING:  # What needs JAX is slow to import.
+    from train.engine.assembly import Assembly, Network
+    from train.engine.trainer import Trainer
+
+P = TypeVar("P", Lockstep, Machines)
+
+
+def command(
+    kind: type[R],
+    network: "Network[R]",
+    name: str,
+    arguments: Sequence[str] | None,
+    about: str | None,
+) -> int:
+    """Run a training command; return its exit status, see `exit_status`.
+
+    Args:
+        kind: the dataclass of its flags.
+        network: its network.
+        name: the command is `python -m train.NAME`.
+        arguments: the words after the command; None for those of this process.
+        about: what it does, and examples, see `command_line.read`.
+    """
+
+    def work(signals: Signals) -> None:
+        _run(parse(kind, arguments, f"python -m train.{name}", about), network, name, signals)
+
+    return exit_status(work)
+
+
+def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str | None) -> Sweep[R]:
+    """Parse a command line; that of a run to go on with is completed by its own flags.
+
+    Args:
+        kind: the dataclass of a run of the command.
+        arguments: the words after the command; None for those of this process.
+        prog: the command, as the help shows it.
+        about: what it does, and examples, see `command_line.read`.
+
+    Returns:
+        The runs.
+
+    Raises:
+        ConfigError: a flag is unknown, a value is out of range, two flags do not go together, or
+            they are not those of the run to go on with.
+        StoreError: what is named as a run directory is none.
+        SystemExit: after printing the help.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    values = given.read_values(kind, words, prog, about)
+    directory = stored_config.run_directory(values["resume"], values["out"])
+    if directory is not None:
+        flag = "--out" if values["resume"] is None else "--resume"
+        before = stored_config.stored(directory, prog.removeprefix("python -m "), flag).given
+        if values["resume"] is not None:
+            values = given.read_values(kind, overridden(given.words(before), words), prog, about)
+        given.check_same(directory, before, given.as_json(values))
+    as_given = given.as_json(values)
+    sweep, machines = _taken(values, Lockstep), _taken(values, Machines)
+    for name, value in vars(sweep).items():
+        check_value(name, value)
+    check_machines(machines, sweep.dry_run)
+    for name in given.ONE_VALUE & set(values):
+        values[name] = (values[name],)
+    count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
+    runs = expand(kind(), values, sweep.seeds, count)
+    lockstep = None if sweep.lockstep == "auto" else sweep.lockstep
+    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run, machines)
+
+
+def _taken(values: dict[str, Any], part: type[P]) -> P:
+    """Take the flags of a dataclass out of those of the command."""
+    return part(**{field.name: values.pop(field.name) for field in dataclasses.fields(part)})
+
+
+class _Work(NamedTuple):
+    """What a sweep is about to do, and what is known before.
+
+    Attributes:
+        name: the command is `python -m train.NAME`.
+        sweep: its flags.
+        dataset: its data.
+        groups: its runs by their shape.
+        before: what its run directory holds, where a sweep came to its end there.
+    """
+
+    name: str
+    sweep: Sweep[Any]
+    dataset: Dataset
+    groups: list[Group]
+    before: Results | None
+
+
+def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) -> None:
+    """Check what is asked for, train it, and show the results."""
+    work = _check(sweep, name)
+    _set_up(work)
+
+    from train.engine.assembly import Assembly  # Slow; from here on all is in order.
+    from train.engine.memory import explained
+
+    assembly = Assembly(sweep, network, work.dataset)
+    assembly.check_memory(work.groups)
+    print(f"{work.dataset.name}: {work.dataset.description}\n")
+    if len(work.groups) == 1:
+        print(f"{assembly.described(sweep.runs[0])}\n")
+    with explained():
+        if sweep.dry_run:
+            assembly.show_expected(work.groups, tables.output())
+        else:
+            _train_all(work, assembly, signals)
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _check(sweep: Sweep[R], name: str) -> _Work:
+    """Load the data, and refuse what does not go with them or with the run directory."""
+    runs = sweep.runs
+    if sweep.directory is None:
+        check_out(runs[0].output.out)
+    dataset = split.load_for(runs[0])
+    before = None
+    if sweep.directory is not None:
+        stored_config.check_data(sweep.directory, f"train.{name}", dataset)
+        before = reader.finished(sweep.directory)
+    steps = [split.number_of_steps(run, dataset) for run in runs]
+    return _Work(name, sweep, dataset, groups(runs, steps), before)
+
+
+def _set_up(work: _Work) -> None:
+    """Set up JAX and find the other processes; refuse a device or a process that does not fit."""
+    sweep, runs = work.sweep, work.sweep.runs
+    if sweep.machines.distributed:
+        # Machines may see the folder at different places, and are told which other flags differ.
+        folder = sweep.directory or runs[0].output.out
+        cluster.join(
+            sweep.machines, [f"train.{work.name}", folder.absolute().name if folder else None]
+        )
+
+    from train.engine.devices import devices, set_up  # They need JAX, which is slow to import.
+
+    set_up()
+    if sweep.shard == "batch":
+        split.check_batches(runs, len(devices()))
+    devices()
+    collectives.meet(
+        {
+            "command": f"train.{work.name}",
+            "run directory": sweep.directory and str(sweep.directory.absolute()),
+            **given.of_the_runs(sweep.given),
+            "fingerprint of the data": work.dataset.fingerprint,
+        }
+    )
+    if collectives.is_first():
+        steps = [split.number_of_steps(run, work.dataset) for run in runs]
+        for warning in split.idle_patience(runs, steps):
+            print(f"warning: {warning}", file=sys.stderr)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None:
+    """Train the groups that are not trained yet; write, draw and print the results."""
+    sweep, runs = work.sweep, work.sweep.runs
+    known = [Result(run, []) for run in runs]
+    with (
+        _directory(sweep, f"{work.dataset.name}-{work.name}") as directory,
+        _resumable(directory, work.name, sweep.directory is None) as advice,
+        cluster.explained(advice),
+    ):
+        print(f"run directory {directory.path}", flush=True)
+        if sweep.directory is None:
+            as_given = {"flags": sweep.given, "fingerprint": work.dataset.fingerprint}
+            configuration = stored_config.configuration(runs)
+            directory.write_config({"command": f"train.{work.name}", **configuration, **as_given})
+        if runs[0].output.tensorboard and collectives.is_first():
+            from train.run_directory.tensorboard import Events
+
+            events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
+            directory.followers.append(events.append)
+        saver = Saver(directory, known)
+        first_group = saver.recover(len(work.groups))
+        total = sum(len(group.readers) * group.ends[-1] for group in work.groups)
+        several = sum(len(group.readers) for group in work.groups)
+        console = Console(stderr=True, quiet=not collectives.is_first())
+        with Progress(total, console, several) as progress:
+            for number, group in enumerate(work.groups, 1):
+                words = f"group {number}/{len(work.groups)}"
+                if len(runs) > 1:
+                    progress.begin(words, len(group.readers), group.ends[-1])
+                if number >= first_group:
+                    trainer = assembly.trainer(group)
+                    saver.restore(trainer)
+                    training = _train(trainer, group, known, directory, progress, saver)
+                    where = words if len(work.groups) > 1 else ""
+                    _save_along(training, trainer, saver, number, group, signals, where)
+        found = _summarise(work, directory, saver, known, first_group > len(work.groups))
+        saver.close()
+    print()
+    tables.output().print(tables.table(found))
+    print(f"\nrun directory {directory.path}\nfigure        {directory.curves}")
+    if all(result.diverged for result in known):
+        raise FloatingPointError(
+            f"all {len(runs)} runs diverged; a smaller --learning-rate may help"
+        )
+
+
+def _save_along(
+    training: Iterator[None],
+    trainer: "Trainer",
+    saver: Saver,
+    number: int,
+    group: Group,
+    signals: Signals,
+    where: str,
+) -> None:
+    """Train a group and save it, from time to time, at its end, and where a signal comes.
+
+    Raises:
+        Stopped: a signal came; says `where`, in words.
+    """
+    with signals.held():
+        for _ in _stoppable(training):
+            received = _received(signals)
+            saver.offer(number, trainer, now=received is not None)
+            if received is not None:
+                within = f" of {where}" if where else ""
+                raise Stopped(received, f" after step {trainer.step}{within}")
+        saver.finish(number, trainer, group)
+    if (received := _received(signals)) is not None:
+        raise Stopped(received, f" after {where or 'the last step'}")
+    trainer.forget()  # The next group needs the memory.
+
+
+def _train(
+    trainer: "Trainer",
+    group: Group,
+    known: list[Result],
+    directory: RunDirectory,
+    progress: Progress,
+    saver: Saver,
+) -> Iterator[None]:
+    """Train a group, and give each run its evaluations, those that it would have alone.
+
+    Wherever there is a yield, all can be saved.
+    """
+    training = group.shape.training
+    for evaluated in trainer.train(group.ends, progress.advance):
+        if not evaluated:
+            yield
+            continue
+        shown, ended = [], {}
+        for trained, readers in enumerate(group.readers.values()):
+            record, divergence = evaluated[trained], trainer.diverged.get(trained)
+            step, stopped = record["step"], trainer.stopped.get(trained)
+            if divergence and len(known) == 1:
+                raise FloatingPointError(divergence[1])
+            for index, end in readers.items():
+                result = known[index]
+                result.parameters = trainer.parameters
+                if divergence and divergence[0] <= end:
+                    result.diverged = divergence[0]
+                if stopped is not None and stopped < end:
+                    result.stopped = end = stopped
+                if step == end:
+                    ended[index] = trained
+                if step == end or (step < end and step % training.eval_every == 0):
+                    line = {"run": index, "seed": result.run.training.seed, **record}
+                    if step < end and not training.test_curve:
+                        line.update(test_loss=None, test_accuracy=None)  # Another run ends here.
+                    result.records.append(line)
+                    directory.append(line)
+                    shown.append(line)
+        saver.keep(trainer, ended)
+        progress.evaluated(shown)
+        yield
+
+
+def _directory(sweep: Sweep[R], name: str) -> RunDirectory:
+    """The run directory to go on with, or a new one; the first of several processes writes it."""
+    if not collectives.is_first():
+        return Follower(Path(collectives.gathered("")[0]))
+    if sweep.directory is None:
+        directory = RunDirectory.create(sweep.runs[0].output.out, name)
+    else:
+        directory = RunDirectory(sweep.directory)
+    collectives.gathered(str(directory.path.absolute()))
+    return directory
+
+
+@contextlib.contextmanager
+def _resumable(directory: RunDirectory, name: str, new: bool) -> Iterator[str]:
+    """Add to what stops a run how to go on with it, which the context returns.
+
+    Of a new run that does not fit into memory nothing is left.
+    """
+    path = shlex.quote(str(directory.path))
+    advice = f"resume with: python -m train.{name} --resume {path}"
+    try:
+        yield advice
+    except MemoryError:
+        if new:
+            directory.discard()
+        raise
+    except (OSError, Stopped) as error:
+        error.add_note(advice)
+        raise
+
+
+def _received(signals: Signals) -> int | None:
+    """The signal that came, to whichever of several processes."""
+    return next((number for number in collectives.gathered(signals.received) if number), None)
+
+
+def _stoppable(training: Iterator[None]) -> Iterator[None]:
+    """Yield also where a signal ends a compilation: what is trained can be saved there too."""
+    try:
+        yield from training
+    except Stopped:
+        yield
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def _summarise(
+    work: _Work, directory: RunDirectory, saver: Saver, known: Sequence[Result], trained: bool
+) -> dict[str, Any]:
+    """Write summary.json and curves.png, and return the first.
+
+    Where all was trained before, only what is damaged is made anew.
+    """
+    before = work.before if trained else None
+    content = before.summary if before else None
+    damaged = before.damaged if before and content else {SUMMARY, CURVES}
+    found = summary.ranked(summary.configurations(known))
+    if damaged and collectives.is_first():
+        _draw(found, work, directory.curves)
+    if content is None or SUMMARY in damaged:
+        from train.engine.devices import devices
+
+        device = devices()[0]
+        content = {
+            "versions": summary.versions(),
+            "device": {"platform": device.platform, "kind": device.device_kind},
+            "dataset": summary.describe(work.dataset),
+            **saver.time(),
+            "rows": [row for row, _ in found],
+        }
+    if damaged:
+        directory.finish(content)
+    return content
+
+
+def _draw(found: Sequence[tuple[dict[str, Any], list[Any]]], work: _Work, path: Path) -> None:
+    """Draw the curves of the only configuration, or compare several."""
+    title, note = f"{work.name} on {work.dataset.name}", work.dataset.description
+    if len(found) > 1:
+        figures.bands(found, path, title, note)
+        return
+    training = work.sweep.runs[0].training
+    title += (
+        f": {training.optimizer}, learning rate {training.learning_rate:g}, "
+        f"batch size {training.batch_size}"
+    )
+    figures.curves(found[0][1], path, title, note)
