@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from train.flags.config import MlpRun
-from train.flags.constraints import hidden_widths
+from train.flags.declaration import hidden_widths
 from train.training_command import command
 
 if TYPE_CHECKING:

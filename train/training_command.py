@@ -17,9 +17,10 @@ from rich.console import Console
 from train.data import Dataset, split
 from train.flags import given
 from train.flags.command_line import overridden
-from train.flags.config import Lockstep, Machines, R, flags
+from train.flags.config import ONE_VALUE, Lockstep, Machines, R, flags
 from train.flags.constraints import check_machines, check_value
 from train.flags.sweep import Group, Sweep, expand, groups
+from train.metrics import names_on
 from train.processes import cluster, collectives
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals, Stopped
@@ -93,7 +94,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     for name, value in vars(sweep).items():
         check_value(name, value)
     check_machines(machines, sweep.dry_run)
-    for name in given.ONE_VALUE & set(values):
+    for name in ONE_VALUE & set(values):
         values[name] = (values[name],)
     count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
     runs = expand(kind(), values, sweep.seeds, count)
@@ -302,7 +303,7 @@ def _train(
                 if step == end or (step < end and step % training.eval_every == 0):
                     line = {"run": index, "seed": result.run.training.seed, **record}
                     if step < end and not training.test_curve:
-                        line.update(test_loss=None, test_accuracy=None)  # Another run ends here.
+                        line.update(dict.fromkeys(names_on("test")))  # Another run ends here.
                     result.records.append(line)
                     directory.append(line)
                     shown.append(line)

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from jaxnets import nets
-from train.data import dataset
 from train.engine.hyperparameters import Hyper
 from train.engine.optimizers import OPTIMIZERS
 from train.errors import ConfigError
-from train.flags.config import Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
-from train.flags.constraints import ALLOWED, hidden_widths
-from train.flags.sweep import NUMBERS
+from train.flags.config import FLAGS, TRACED, Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
+from train.flags.declaration import hidden_widths
 from train.training_command import parse
 
 ROOT = Path(__file__).parents[2]
@@ -142,9 +140,9 @@ def test_every_number_has_a_range():
         and field.name != "fold"  # Not a flag.
     }
     texts = {"hidden", "augment", "lockstep", "search", "coordinator"}
-    assert numbers | texts == set(ALLOWED)
+    assert numbers | texts == {name for name, flag in FLAGS.items() if flag.allowed}
     for name in numbers:
-        assert not ALLOWED[name].test(math.nan)
+        assert not FLAGS[name].allowed.test(math.nan)
 
 
 def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
@@ -251,8 +249,7 @@ def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
     assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
-    assert choices(Data, "dataset") == dataset.NAMES
-    assert Hyper._fields == NUMBERS
+    assert Hyper._fields == TRACED
 
 
 def test_help_explains_every_flag(capsys):

@@ -158,8 +158,8 @@ def test_training_is_what_numpy_does(dataset, train_data, name, l2, smoothing):
     # A first step of Adam is the sign of a gradient, whose rounding then counts in full.
     expected = ({}, ({"weight": w1, "bias": b1}, {}), {"weight": w2, "bias": b2})
     assert_same(state.params, expected, rtol=2e-4, atol=2e-5)
-    np.testing.assert_allclose(trace.loss, losses, rtol=1e-4)
-    np.testing.assert_array_equal(trace.correct, corrects)
+    np.testing.assert_allclose(trace["loss"], losses, rtol=1e-4)
+    np.testing.assert_array_equal(trace["accuracy"], corrects)
     assert state.step == steps
 
 
@@ -180,8 +180,8 @@ def test_explicit_gradients_and_autodiff_give_the_same_losses(train_data, norm):
         )[1]
         for g in ("explicit", "autodiff")
     ]
-    np.testing.assert_allclose(traces[0].loss, traces[1].loss, rtol=2e-6)
-    assert traces[0].loss[-1] < 0.8 * traces[0].loss[0]
+    np.testing.assert_allclose(traces[0]["loss"], traces[1]["loss"], rtol=2e-6)
+    assert traces[0]["loss"][-1] < 0.8 * traces[0]["loss"][0]
 
 
 def test_the_two_gradients_are_two_programs(train_data):
@@ -190,7 +190,7 @@ def test_the_two_gradients_are_two_programs(train_data):
         state = jax.eval_shape(functions.initialise, everything(), KEY)
 
         def loss_of(state):
-            return functions.train_segment(state, everything(), train_data, order(1))[1].loss
+            return functions.train_segment(state, everything(), train_data, order(1))[1]["loss"]
 
         # JAX names the inner call of a hand-written forward after it.
         return jax.jit(loss_of).lower(state).as_text(debug_info=True).count("_fwd")
@@ -226,9 +226,9 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     for i, (seed, hyper) in enumerate(singles):
         start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])
-        np.testing.assert_allclose(traces.loss[i], trace.loss, rtol=1e-5)
+        np.testing.assert_allclose(traces["loss"][i], trace["loss"], rtol=1e-5)
         assert_same(jax.tree.map(lambda a, i=i: a[i], states.params), state.params, atol=1e-5)
-        loss, correct = evaluate(state, hyper, test_data)
+        loss, correct = evaluate(state, hyper, test_data).values()
         np.testing.assert_allclose(losses[i], loss, rtol=1e-5)
         assert abs(int(corrects[i]) - int(correct)) <= 1
     assert len(np.unique(np.round(losses, 3))) == 3
@@ -263,8 +263,8 @@ def test_a_run_in_segments_is_the_run_in_one(train_data):
         state, part = jax.jit(functions.train_segment)(
             state, hyper, train_data, order(5, start=start)
         )
-        parts.append(part.loss)
-    np.testing.assert_array_equal(np.concatenate(parts), trace.loss)
+        parts.append(part["loss"])
+    np.testing.assert_array_equal(np.concatenate(parts), trace["loss"])
     assert_same(state.params, whole.params, rtol=0, atol=0)
 
 
@@ -282,7 +282,7 @@ def test_zero_as_a_number_is_as_good_as_none(train_data):
     )
     zero = jax.tree.map(lambda a: a[0], stack([none, some]))
     assert None not in (zero.l2, zero.label_smoothing, zero.dropout, zero.clip_norm)
-    traces = [train(functions, hyper, train_data, 6)[1].loss for hyper in (none, zero)]
+    traces = [train(functions, hyper, train_data, 6)[1]["loss"] for hyper in (none, zero)]
     np.testing.assert_allclose(traces[0], traces[1], rtol=1e-6)
 
 
@@ -319,7 +319,7 @@ def test_the_reported_loss_is_without_penalty_and_smoothing(train_data):
     plain = hyperparameters({"learning_rate": 0.1})
     other = hyperparameters({"learning_rate": 0.1, "l2": 1.0, "label_smoothing": 0.5})
     first = [train(functions, hyper, train_data, 1) for hyper in (plain, other)]
-    np.testing.assert_allclose(first[0][1].loss, first[1][1].loss, rtol=1e-6)
+    np.testing.assert_allclose(first[0][1]["loss"], first[1][1]["loss"], rtol=1e-6)
     assert not np.allclose(*(layers.weights(state.params)[0] for state, _ in first))
 
 
@@ -328,7 +328,7 @@ def test_dropout_differs_from_step_to_step(train_data):
     hyper = hyperparameters({"learning_rate": 1e-30, "dropout": 0.5})
     state = functions.initialise(hyper, KEY)
     same_batch = np.repeat(order(1), 4, 0)
-    losses = jax.jit(functions.train_segment)(state, hyper, train_data, same_batch)[1].loss
+    losses = jax.jit(functions.train_segment)(state, hyper, train_data, same_batch)[1]["loss"]
     assert len(np.unique(losses)) == 4
 
 
@@ -343,7 +343,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(train_data, test_data, norm):
             jnp.dtype("float32")
         }
         loss, _ = jax.jit(functions.evaluate)(state, hyper, test_data)
-        found[precision] = np.append(trace.loss, loss)
+        found[precision] = np.append(trace["loss"], loss)
         products = [
             line
             for line in jax.jit(functions.train_segment)
@@ -384,7 +384,7 @@ def test_augmentation_changes_training_and_not_evaluation(train_data, test_data)
         state = jax.jit(functions.initialise)(hyper, KEY)
         same_batch = np.repeat(order(1), 3, 0)
         _, trace = jax.jit(functions.train_segment)(state, hyper, train_data, same_batch)
-        losses.append(np.asarray(trace.loss))
+        losses.append(np.asarray(trace["loss"]))
         assert len(np.unique(losses[-1])) == (3 if changes else 1)  # Other ones in each step.
         evaluated = jax.jit(functions.evaluate)(state, hyper, test_data)
         losses[-1] = np.append(losses[-1], evaluated[0])

@@ -44,7 +44,7 @@ def losses_and_corrects(functions, hyper, data, steps):
     state = jax.jit(functions.initialise)(hyper, jax.random.key(5))
     order = np.stack(list(itertools.islice(batches(5, EXAMPLES, BATCH), steps)))
     state, trace = jax.jit(functions.train_segment)(state, hyper, data, order)
-    return state, np.asarray(trace.loss, np.float64), np.asarray(trace.correct)
+    return state, np.asarray(trace["loss"], np.float64), np.asarray(trace["accuracy"])
 
 
 @pytest.mark.parametrize("longest", [500, 3])

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.data import tfds_reader
-from train.data.sources import check_name, data_folder
+from train.data.sources import SOURCES, check_name, data_folder
 from train.data.tfds_reader import Examples
-
-NAMES = ("digits", "synth", "mnist", "cifar10")
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Dataset:
     """Images and labels in memory; the arrays are read-only.
 
     Attributes:
-        name: one of `NAMES`.
+        name: one of `sources.SOURCES`.
         description: one line about where the data come from.
         train_images: uint8 [N, H, W, C]; float32 of synth.
         train_labels: int32 [N], indices into `classes`.
@@ -45,7 +43,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     (CIFAR-10) are sorted by it, which is the order of the original files.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `sources.SOURCES`.
         data_dir: the folder of TFDS data sets; by default $TFDS_DATA_DIR, else
             ~/tensorflow_datasets. `digits` and `synth` need none.
 
@@ -55,15 +53,14 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Raises:
         DataError: the name is unknown, or the data are missing, incomplete or damaged.
     """
-    check_name(name, NAMES)
-    if name in ("digits", "synth"):
-        return _load_digits() if name == "digits" else _draw_synth()
-    return _dataset(name, *tfds_reader.read(name, data_folder(data_dir)))
-
-
-def largest_pixel(name: str) -> int:
-    """Return the value of a white pixel in a data set."""
-    return {"digits": 16, "synth": 1}.get(name, 255)
+    check_name(name, tuple(SOURCES))
+    match SOURCES[name].reader:
+        case "digits":
+            return _load_digits()
+        case "synth":
+            return _draw_synth()
+        case "tfds":
+            return _dataset(name, *tfds_reader.read(name, data_folder(data_dir)))
 
 
 def _load_digits() -> Dataset:

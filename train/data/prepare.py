@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.sources import NAMES, archives, check_name, data_folder
+from train.data.sources import PREPARED, SOURCES, archives, check_name, data_folder
 from train.errors import DataError
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -35,7 +35,7 @@ def prepare(
     under its name only when it is whole.
 
     Args:
-        name: "mnist" or "cifar10".
+        name: one of `sources.PREPARED`.
         source: the folder that holds the archives.
         data_dir: the folder of data sets to write to, created where missing; by default
             $TFDS_DATA_DIR, else ~/tensorflow_datasets.
@@ -48,7 +48,7 @@ def prepare(
             data set is there already.
         OSError: the folder cannot be written.
     """
-    check_name(name, NAMES)
+    check_name(name, PREPARED)
     paths = _find_archives(name, Path(os.path.expanduser(source)))
     folder = data_folder(data_dir)
     if folder.exists() and not folder.is_dir():
@@ -64,7 +64,7 @@ def prepare(
         raise DataError(f"{target.parent} is not a folder, or a link to one; move it away")
     _check_archives(name, paths)
 
-    splits, classes = _read_mnist(paths) if name == "mnist" else _read_cifar10(paths)
+    splits, classes = _read_archives(name, paths)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as temporary:
         written = _write(official, splits, classes, Path(temporary))
@@ -101,6 +101,11 @@ def _check_archives(name: str, paths: dict[str, Path]) -> None:
                 f"{path} has sha256 {sha256} instead of {archive.sha256}, so it is damaged or "
                 f"another file; get it anew from {archive.url}"
             )
+
+
+def _read_archives(name: str, paths: dict[str, Path]) -> tuple[Splits, list[str] | None]:
+    """The images and labels of each split, and the names of the classes where TFDS has none."""
+    return _read_cifar10(paths) if SOURCES[name].archives == "cifar10" else _read_mnist(paths)
 
 
 def _read_mnist(paths: dict[str, Path]) -> tuple[Splits, None]:

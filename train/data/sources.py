@@ -1,4 +1,4 @@
-"""Where the data sets come from."""
+"""The data sets: each is declared here, in one row, with where it comes from."""
 
 import importlib.util
 import os
@@ -6,11 +6,37 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from train.errors import DataError
 from train.flags.suggestions import near
 
-NAMES = ("mnist", "cifar10")
+
+class Source(NamedTuple):
+    """A data set.
+
+    Attributes:
+        reader: what reads it: "digits" and "synth" are made in `dataset`; "tfds" is for a folder
+            that TensorFlow Datasets (TFDS) or "python -m train.data prepare" left.
+        shape: of an image, [H, W, C].
+        white: the value of a white pixel.
+        archives: the format of the original files, of those that `prepare` knows.
+    """
+
+    reader: Literal["digits", "synth", "tfds"]
+    shape: tuple[int, int, int]
+    white: int
+    archives: Literal["mnist", "cifar10"] | None = None
+
+
+SOURCES = {
+    "digits": Source("digits", (8, 8, 1), 16),
+    "synth": Source("synth", (1, 2, 1), 1),
+    "mnist": Source("tfds", (28, 28, 1), 255, archives="mnist"),
+    "cifar10": Source("tfds", (32, 32, 3), 255, archives="cifar10"),
+}
+
+PREPARED = tuple(name for name, source in SOURCES.items() if source.reader == "tfds")
 
 
 @dataclass(frozen=True)
@@ -44,7 +70,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def archives(name: str) -> tuple[Archive, ...]:
-    """The original files of "mnist" or "cifar10", as TFDS registers them.
+    """The original files of a data set in `PREPARED`, as TFDS registers them.
 
     They are read from the package's own table without importing it, which keeps the error about
     missing data, where the addresses are named, free of that import.

@@ -5,13 +5,22 @@ import math
 from collections.abc import Iterator, Sequence
 
 from train.data.dataset import Dataset, load
+from train.data.sources import SOURCES
 from train.errors import ConfigError
 from train.flags.config import Run
+from train.flags.suggestions import near
+from train.flags.terminal import shortened
 
 
 def load_for(run: Run) -> Dataset:
     """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
-    which, dataset = run.data, load(run.data.dataset, run.data.data_dir)
+    which = run.data
+    if which.dataset not in SOURCES:
+        raise ConfigError(
+            f"--dataset {shortened(which.dataset)}: must be one of {', '.join(SOURCES)}"
+            f"{near(which.dataset, SOURCES)}"
+        )
+    dataset = load(which.dataset, which.data_dir)
     for split, wanted, labels in (
         ("train", which.train_examples, dataset.train_labels),
         ("test", which.test_examples, dataset.test_labels),

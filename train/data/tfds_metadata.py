@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.sources import NAMES, how_to_prepare
+from train.data.sources import PREPARED, how_to_prepare
 from train.errors import DataError
 
 _FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
@@ -62,9 +62,9 @@ def read_metadata(name: str, version: Path) -> Metadata:
             f"TensorFlow; {how_to_prepare(name, folder)}"
         )
     prefix = info.get("name")
-    if prefix not in NAMES:
+    if prefix not in PREPARED:
         raise ValueError(
-            f"dataset_info.json says that the name is {_shown(prefix)}, not {' or '.join(NAMES)}"
+            f"dataset_info.json says that the name is {_shown(prefix)}, not {' or '.join(PREPARED)}"
         )
     description = _typed(info.get("description", ""), str, "dataset_info.json: description")
 

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.sources import how_to_prepare
+from train.data.sources import SOURCES, how_to_prepare
 from train.data.tfds_metadata import Metadata, read_metadata
 from train.errors import DataError, reason
 
 Examples = tuple[np.ndarray, np.ndarray]  # Images and labels.
-
-_IMAGE_SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 _RIEGELI = bytes.fromhex("83af70d10d884a3f")  # An array_record file begins with it.
 
@@ -37,8 +35,8 @@ def read(name: str, folder: Path) -> tuple[str, Examples, Examples, tuple[str, .
     version = _find_version(name, folder)
     try:
         about = read_metadata(name, version)
-        train = _read_split("train", about, _IMAGE_SHAPES[name])
-        test = _read_split("test", about, _IMAGE_SHAPES[name])
+        train = _read_split("train", about, SOURCES[name].shape)
+        test = _read_split("test", about, SOURCES[name].shape)
     except (DataError, ImportError, MemoryError, OSError):
         raise
     except Exception as error:  # A damaged file surfaces as whatever a library stumbles over.

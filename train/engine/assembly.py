@@ -19,7 +19,7 @@ from train.engine.program import Program, make_program
 from train.engine.sharding import Spread
 from train.engine.trainer import LONGEST_SEGMENT, Trainer
 from train.flags.config import R, Run, flags
-from train.flags.constraints import augmentations
+from train.flags.declaration import augmentations
 from train.flags.sweep import Group, Sweep
 
 # The network of a command: `network(run, hyper, classes)`.

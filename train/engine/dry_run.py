@@ -16,8 +16,8 @@ from rich.table import Table
 from train.engine.memory import free_memory, nbytes
 from train.engine.sharding import choose_lockstep
 from train.engine.trainer import LONGEST_SEGMENT, Trainer
-from train.flags.config import flags, replaced
-from train.flags.sweep import NUMBERS, Group, varying
+from train.flags.config import TRACED, flags, replaced
+from train.flags.sweep import Group, varying
 
 # A segment that takes less than this is dominated by its beginning and end, and is made longer.
 _LONG_ENOUGH = 0.3  # Seconds.
@@ -215,7 +215,7 @@ def show(
 def _telling(groups: Sequence[Group]) -> list[str]:
     """The flags in which groups differ, and which are not numbers of the runs in them."""
     shapes = [group.shape for group in groups]
-    return [name for name in varying(shapes) if name not in (*NUMBERS, "seed", "steps", "epochs")]
+    return [name for name in varying(shapes) if name not in (*TRACED, "seed", "steps", "epochs")]
 
 
 def amount(count: int) -> str:

@@ -22,6 +22,7 @@ from train.engine.augment import augment
 from train.engine.hyperparameters import Hyper
 from train.engine.input_pipeline import Data
 from train.engine.optimizers import CONSTANT, Schedule, optimizer
+from train.metrics import METRICS
 
 
 class State(NamedTuple):
@@ -42,16 +43,19 @@ class State(NamedTuple):
     moments: Any
 
 
-class Trace(NamedTuple):
-    """What the steps of a segment saw, each before its update.
+# The metrics of some examples, by name: a mean over them, float32, or for how many it holds, int32.
+Metrics = dict[str, jax.Array]
 
-    Attributes:
-        loss: float32 [steps], the mean cross-entropy of the batch in nats, without penalties.
-        correct: int32 [steps], how many examples of the batch were classified right.
-    """
+# How each metric of `train.metrics` is computed from logits [N, classes] and labels [N].
+_METRICS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "loss": lambda logits, labels: jnp.mean(ops.softmax_cross_entropy(logits, labels)),
+    "accuracy": lambda logits, labels: jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32),
+}
 
-    loss: jax.Array
-    correct: jax.Array
+
+def metrics(logits: jax.Array, labels: jax.Array) -> Metrics:
+    """Return the metrics of logits [N, classes] with labels, int32 [N]."""
+    return {name: _METRICS[name](logits, labels) for name in METRICS}
 
 
 class Program(NamedTuple):
@@ -59,22 +63,21 @@ class Program(NamedTuple):
 
     Attributes:
         initialise: `initialise(hyper, key) -> State`.
-        train_segment: `train_segment(state, hyper, data, batches) -> (State, Trace)`, with batches
-            int32 [steps, batch size], the examples of each step (see `examples.batches`).
+        train_segment: `train_segment(state, hyper, data, batches) -> (State, Metrics)`, with
+            batches int32 [steps, batch size], the examples of each step (see
+            `input_pipeline.batches`), and each metric [steps], of the batch before its update.
         predict: `predict(state, hyper, data) -> logits` of all images of data, in inference mode,
             float32 [N, classes].
-        evaluate: `evaluate(state, hyper, data) -> (loss, correct)`, what `predict` comes to: the
-            mean cross-entropy in nats, float32 [], and the number classified right,
-            int32 [].
+        evaluate: `evaluate(state, hyper, data) -> Metrics`, of what `predict` returns.
         gradient_norms: `gradient_norms(state, hyper, data, batch) -> norms`: for each example of
             batch, int32 [batch size], the norm of the gradient of its cross-entropy with respect to
             all parameters, in inference mode, float32 [batch size].
     """
 
     initialise: Callable[[Hyper, jax.Array], State]
-    train_segment: Callable[[State, Hyper, Data, jax.Array], tuple[State, Trace]]
+    train_segment: Callable[[State, Hyper, Data, jax.Array], tuple[State, Metrics]]
     predict: Callable[[State, Hyper, Data], jax.Array]
-    evaluate: Callable[[State, Hyper, Data], tuple[jax.Array, jax.Array]]
+    evaluate: Callable[[State, Hyper, Data], Metrics]
     gradient_norms: Callable[[State, Hyper, Data, jax.Array], jax.Array]
 
 
@@ -122,8 +125,8 @@ def make_program(
     def loss(params, statistics, hyper, x, labels, key):
         """What is minimised, and beside it what is reported and the new statistics."""
         logits, statistics = logits_of(params, statistics, hyper, x, key=key, training=True)
-        reported = jnp.mean(ops.softmax_cross_entropy(logits, labels))
-        minimised = reported
+        reported = metrics(logits, labels)
+        minimised = reported["loss"]
         if hyper.label_smoothing is not None:
             smoothing = hyper.label_smoothing
             minimised = jnp.mean(
@@ -131,7 +134,7 @@ def make_program(
             )
         if hyper.l2 is not None:
             minimised = minimised + hyper.l2 * ops.l2_penalty(weights(params))
-        return minimised, (Trace(reported, _correct(logits, labels)), statistics)
+        return minimised, (reported, statistics)
 
     def loss_of_one(params, statistics, hyper, image, label):
         """The cross-entropy of one example."""
@@ -156,13 +159,13 @@ def make_program(
                 key, augment_key = jax.random.split(key)
                 x = augment(changes, augment_key, x)
             gradient_of = jax.grad(loss, has_aux=True)
-            grads, (trace, statistics) = gradient_of(
+            grads, (reported, statistics) = gradient_of(
                 state.params, state.statistics, hyper, x, labels, key
             )
             update = optimizer(rule, schedule, hyper, state.step).update
             updates, moments = update(grads, state.moments, state.params)
             params = optax.apply_updates(state.params, updates)
-            return State(state.step + 1, state.key, params, statistics, moments), trace
+            return State(state.step + 1, state.key, params, statistics, moments), reported
 
         return jax.lax.scan(step, state, batches)
 
@@ -178,9 +181,7 @@ def make_program(
         return found
 
     def evaluate(state, hyper, data):
-        logits = predict(state, hyper, data)
-        loss = jnp.mean(ops.softmax_cross_entropy(logits, data.labels))
-        return loss, _correct(logits, data.labels)
+        return metrics(predict(state, hyper, data), data.labels)
 
     def gradient_norms(state, hyper, data, batch):
         def norm(example):
@@ -196,7 +197,3 @@ def make_program(
 
 def _prepared(data: Data, images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) - data.shift) * data.scale
-
-
-def _correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.argmax(logits, -1) == labels, dtype=jnp.int32)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -77,8 +78,11 @@ class Spread:
             return evaluate
 
         def part(state, hyper, data):
-            loss, correct = evaluate(state, hyper, data)
-            return jax.lax.pmean(loss, "batch"), jax.lax.psum(correct, "batch")
+            return jax.tree.map(whole_of, evaluate(state, hyper, data))
+
+        def whole_of(metric):
+            mean = jnp.issubdtype(metric.dtype, jnp.floating)
+            return (jax.lax.pmean if mean else jax.lax.psum)(metric, "batch")
 
         def divided(state, hyper, data):
             if self._divided(data) is None:

@@ -4,7 +4,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,8 +16,7 @@ from train.engine.placement import on_host, placed
 from train.engine.program import Program, State
 from train.engine.sharding import Spread
 from train.flags.config import Training
-from train.metrics import Record
-from train.run_directory.checkpoint import fitted
+from train.metrics import GRADIENT_NORMS, SETS, Record, names_on
 
 # Steps from one sign of life to the next, where evaluations are rarer.
 LONGEST_SEGMENT = 500
@@ -91,7 +89,7 @@ class Trainer:
         self.diverged: dict[int, tuple[int, str]] = {}
         self.stopped: dict[int, int] = {}
         self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
-        self._traces: list[tuple[np.ndarray, np.ndarray]] = []  # Since the last evaluation.
+        self._traces: list[dict[str, np.ndarray]] = []  # Since the last evaluation.
 
     @property
     def learned(self) -> dict[str, Any]:
@@ -157,10 +155,10 @@ class Trainer:
                     compiled[length] = self._train_segment.compile(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
-                loss, correct = (part[: self.runs] for part in on_host(trace))
+                trace = self.on_host(trace)
                 self.seconds_in_steps += time.perf_counter() - before
-                self._traces.append((loss.astype(np.float64), correct))
-                self._check(loss)
+                self._check(trace["loss"])
+                self._traces.append(jax.tree.map(_wide, trace))
                 self.step += length
                 advance(self.step, self.steps_per_second)
                 if len(self.diverged) == self.runs:
@@ -168,10 +166,9 @@ class Trainer:
                 if number < len(lengths):
                     self.seconds = time.perf_counter() - started
                     yield []
-            losses, corrects = self._seen()
             metrics = {
-                "train_loss": losses.mean(1).tolist(),
-                "train_accuracy": (corrects.mean(1) / training.batch_size).tolist(),
+                f"train_{name}": _share(seen.mean(1), seen.dtype, training.batch_size).tolist()
+                for name, seen in self._seen().items()
             }
             if training.gradient_norms:
                 last = (self.state, self._hypers, indices[:, -1], self._sets.train)
@@ -198,8 +195,7 @@ class Trainer:
         """Return where the training stands: a tree of arrays, and what JSON can hold."""
         tree = {"state": self.state, "lowest": np.array(self._lowest)}
         if self.step % self._training.eval_every:
-            losses, corrects = self._seen()
-            tree["seen"] = {"losses": losses, "corrects": corrects}
+            tree["seen"] = self._seen()
         notes = {
             "step": self.step,
             "seconds": self.seconds,
@@ -209,26 +205,19 @@ class Trainer:
         }
         return tree, notes
 
-    def restore(self, tree: Mapping[str, Any], notes: Mapping[str, Any], folder: Path) -> None:
+    def restore(self, state: State, tree: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
         """Go back to where a snapshot was made.
 
         Args:
-            tree: the arrays of the snapshot, in dictionaries and lists.
+            state: of the snapshot, of each run, `like(trainer.state, trainer.runs)`.
+            tree: the other arrays of the snapshot.
             notes: the rest of it.
-            folder: where it was read from, for the error.
-
-        Raises:
-            StructureError: it is of another network or optimizer, or of other runs.
         """
-        like = {"state": self.like(self.state, self.runs)}
-        # Other devices may have been filled up with other repetitions of the last run.
-        saved = jax.tree.map(lambda leaf: leaf[: self.runs], tree["state"])
-        state = fitted({"state": saved}, like, folder)["state"]
         rows = np.array(self._spread.rows)
         self.state = placed(jax.tree.map(lambda leaf: leaf[rows], state), self._spread.own)
         self._lowest = [(loss, int(since)) for loss, since in tree["lowest"].tolist()]
         if "seen" in tree:
-            self._traces = [(tree["seen"]["losses"], tree["seen"]["corrects"])]
+            self._traces = [{_BEFORE.get(name, name): v for name, v in tree["seen"].items()}]
         self.step = notes["step"]
         self.seconds, self.seconds_in_steps = notes["seconds"], notes["seconds_in_steps"]
         self.diverged = {run: (step, message) for run, step, message in notes["diverged"]}
@@ -244,10 +233,12 @@ class Trainer:
             lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape[1:]), leaf.dtype), tree
         )
 
-    def _seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """Loss, float64, and number right, int32, of each step since the last evaluation."""
-        losses, corrects = zip(*self._traces, strict=True)
-        return np.concatenate(losses, axis=1), np.concatenate(corrects, axis=1)
+    def _seen(self) -> dict[str, np.ndarray]:
+        """The metrics of each step since the last evaluation, [runs, steps]."""
+        return {
+            name: np.concatenate([trace[name] for trace in self._traces], axis=1)
+            for name in self._traces[0]
+        }
 
     @property
     def _over(self) -> bool:
@@ -257,16 +248,17 @@ class Trainer:
         """Evaluate; return what is known of each run at this step."""
         if self._sets.validation is not None:
             metrics.update(self._evaluated("validation", self._sets.validation))
-            test |= self._out_of_patience(metrics["validation_loss"])
+            before = len(self.stopped)
+            self._count_patience(metrics["validation_loss"])
+            test |= len(self.stopped) > before
         if test or self._over:
             metrics.update(self._evaluated("test", self._sets.test))
         self.seconds = time.perf_counter() - started
         steps_per_epoch = self._examples // self._training.batch_size
-        names = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-        if self._sets.validation is not None:
-            names[2:2] = ["validation_loss", "validation_accuracy"]
+        without = "validation" if self._sets.validation is None else None
+        names = [name for of in SETS if of != without for name in names_on(of)]
         if self._training.gradient_norms:
-            names += ["gradient_norm_mean", "gradient_norm_max"]
+            names += GRADIENT_NORMS
         nothing = [None] * self.runs
         return [
             {
@@ -281,17 +273,16 @@ class Trainer:
             for run in range(self.runs)
         ]
 
-    def _out_of_patience(self, losses: Sequence[float]) -> bool:
-        """Note the runs whose validation loss has not fallen for too long; return if one is new."""
-        patience, before = self._training.patience, len(self.stopped)
+    def _count_patience(self, losses: Sequence[float]) -> None:
+        """Note the runs whose validation loss has not fallen for too long."""
+        patience = self._training.patience
         if patience is None or self.step % self._training.eval_every:
-            return False  # The end of another run is no evaluation of this one.
+            return  # The end of another run is no evaluation of this one.
         for run, loss in enumerate(losses):
             lowest, since = self._lowest[run]
             self._lowest[run] = (loss, 0) if loss < lowest else (lowest, since + 1)
             if self._lowest[run][1] >= patience and run not in self.diverged:
                 self.stopped.setdefault(run, self.step)
-        return len(self.stopped) > before
 
     def _check(self, losses: np.ndarray) -> None:
         """Note the runs whose training loss, [runs, steps], is not finite."""
@@ -305,16 +296,29 @@ class Trainer:
             self.diverged.setdefault(int(run), (int(step), message))
 
     def _evaluated(self, name: str, data: Data) -> dict[str, list[float]]:
-        """Loss and accuracy of each run on a set."""
-        losses, correct = (
-            part[: self.runs].astype(np.float64)
-            for part in on_host(self._evaluate(self.state, self._hypers, data))
-        )
-        for run, loss in enumerate(losses.tolist()):
+        """The metrics of each run on a set."""
+        found = self.on_host(self._evaluate(self.state, self._hypers, data))
+        for run, loss in enumerate(found["loss"].tolist()):
             if not math.isfinite(loss):
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
-        accuracies = correct / len(data.labels)
-        return {f"{name}_loss": losses.tolist(), f"{name}_accuracy": accuracies.tolist()}
+        return {
+            f"{name}_{metric}": _share(_wide(values), values.dtype, len(data.labels)).tolist()
+            for metric, values in found.items()
+        }
+
+
+# The names of metrics in the checkpoints of earlier versions.
+_BEFORE = {"losses": "loss", "corrects": "accuracy"}
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """The values of a metric, of which a mean will be taken: float64, or integers."""
+    return values if values.dtype.kind == "i" else values.astype(np.float64)
+
+
+def _share(values: np.ndarray, dtype: np.dtype, examples: int) -> np.ndarray:
+    """A metric of so many examples: a mean over them, and of a number of them the share."""
+    return values / examples if dtype.kind == "i" else values
 
 
 def _known(value: float | None) -> float | None:

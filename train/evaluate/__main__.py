@@ -17,7 +17,7 @@ from rich.text import Text
 
 from train import files
 from train.data import Dataset
-from train.data import dataset as data
+from train.data.sources import SOURCES
 from train.data.split import load_for
 from train.errors import StoreError
 from train.evaluate.image_file import read_images
@@ -101,7 +101,7 @@ def _evaluate(asked: Arguments) -> None:
         )
     given = None
     if asked.predict is not None:
-        largest = data.largest_pixel(dataset.name)
+        largest = SOURCES[dataset.name].white
         given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
 
     from train.engine.devices import devices
@@ -247,7 +247,7 @@ def _classify(
     picture = out / "mistakes.png"
     if drawn:
         title = f"{len(drawn)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-        figures.mistakes(drawn, data.largest_pixel(dataset.name), picture, title)
+        figures.mistakes(drawn, SOURCES[dataset.name].white, picture, title)
         print(f"mistakes {picture}")
     else:
         picture.unlink(missing_ok=True)  # It would be that of another evaluation.

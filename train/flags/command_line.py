@@ -22,7 +22,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from train.errors import ConfigError
 from train.flags import terminal
-from train.flags.constraints import ALLOWED, option
+from train.flags.config import FLAGS
+from train.flags.constraints import option
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
 
@@ -293,8 +294,8 @@ def _check_value(flag: Flag, value: str) -> None:
 
 def _allowed(flag: Flag) -> str:
     """Return in words what a value may be."""
-    if flag.field in ALLOWED:
-        return ALLOWED[flag.field].words
+    if flag.field in FLAGS and (allowed := FLAGS[flag.field].allowed):
+        return allowed.words
     if flag.choices:
         return f"one of {', '.join(map(str, flag.choices))}"
     return "a whole number" if float not in flag.types else "a number"

@@ -1,17 +1,35 @@
 """What a run is: frozen dataclasses, which are the flags of the commands.
 
-A command parses its flags with `sweep.parse`, which refuses what `train.allowed` does not allow.
+All that is to be known of a flag stands on its field; `FLAGS` and the tables below it are read from
+there.
 Neither jax nor anything else that is slow to import is needed for that, so a mistake is answered at
 once.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import re
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+
+from train.flags.declaration import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    AUGMENTATIONS,
+    BELOW_1,
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Allowed,
+    Flag,
+    augmentations,
+    hidden_widths,
+)
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus"]
 Optimizer = Literal[
@@ -25,6 +43,23 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 def _given(kind: str, default: str) -> Any:
     """How the help shows a flag whose default depends on others, and is None here."""
     return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
+
+
+_InitialStd = Annotated[
+    float | None,
+    _given("FLOAT [FLOAT ...]", "0.0001"),
+    Flag(POSITIVE, law="log", needs=("initializer", {"normal": 1e-4})),
+]
+_NegativeSlope = Annotated[
+    float | None,
+    _given("FLOAT [FLOAT ...]", "0.01"),
+    Flag(FINITE, traced=True, law="uniform", needs=("activation", {"leaky_relu": 0.01})),
+]
+_Alpha = Annotated[
+    float | None,
+    _given("FLOAT [FLOAT ...]", "1"),
+    Flag(POSITIVE, traced=True, law="uniform", needs=("activation", {"elu": 1.0})),
+]
 
 
 @dataclass(frozen=True)
@@ -50,14 +85,24 @@ class Mlp(Network):
         alpha: Minus what --activation elu approaches far left of 0.
     """
 
-    hidden: Annotated[str, tyro.conf.arg(metavar="WIDTHS [WIDTHS ...]")] = "100"
+    hidden: Annotated[
+        str,
+        tyro.conf.arg(metavar="WIDTHS [WIDTHS ...]"),
+        Flag(
+            Allowed(
+                lambda text: bool(hidden_widths(text)),
+                "1 to 1000 widths, each from 1 to 1000000, joined by -, such as 100, 500-100 or "
+                "3x1000",
+            )
+        ),
+    ] = "100"
     activation: Activation = "relu"
     norm: Literal["none", "batch", "layer", "rms"] = "none"
-    dropout: float = 0.0
+    dropout: Annotated[float, Flag(BELOW_1, traced=True, law="uniform", off=0.0)] = 0.0
     initializer: Literal["he", "glorot", "pytorch", "normal"] = "he"
-    initial_std: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.0001")] = None
-    negative_slope: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.01")] = None
-    alpha: Annotated[float | None, _given("FLOAT [FLOAT ...]", "1")] = None
+    initial_std: _InitialStd = None
+    negative_slope: _NegativeSlope = None
+    alpha: _Alpha = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +126,9 @@ class Convnet(Network):
     architecture: Literal["small", "convnet", "preact"] = "small"
     activation: Activation = "relu"
     initializer: Literal["he", "glorot", "pytorch", "normal"] = "he"
-    initial_std: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.0001")] = None
-    negative_slope: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.01")] = None
-    alpha: Annotated[float | None, _given("FLOAT [FLOAT ...]", "1")] = None
+    initial_std: _InitialStd = None
+    negative_slope: _NegativeSlope = None
+    alpha: _Alpha = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +137,8 @@ class Data:
 
     Attributes:
         dataset: Data set: digits (of 8x8 pixels, comes with scikit-learn), synth (points of the
-            plane in two classes), mnist (28x28) or cifar10 (32x32, colour); the last two as
-            TensorFlow Datasets or "python -m train.data prepare" leave them.
+            plane in two classes), or one that TensorFlow Datasets or "python -m train.data
+            prepare" left, such as mnist (28x28) or cifar10 (32x32, colour).
         data_dir: Folder of the prepared data sets.
         train_examples: Take the first so many training images alone, to validate on among them.
         test_examples: Take the first so many test images alone.
@@ -110,17 +155,41 @@ class Data:
             unit.
     """
 
-    dataset: Literal["digits", "synth", "mnist", "cifar10"] = "digits"
+    dataset: Annotated[str, tyro.conf.arg(metavar="NAME"), Flag(one=True)] = "digits"
     data_dir: Annotated[
-        Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets")
+        Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
     ] = None
-    train_examples: Annotated[int | None, _given("INT", "all")] = None
-    test_examples: Annotated[int | None, _given("INT", "all")] = None
+    train_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
+    test_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
     preprocessing: Literal["standardize", "mean-image", "unit"] = "standardize"
-    validation: Annotated[float | None, _given("FLOAT", "0.1")] = None
-    folds: Annotated[int | None, _given("INT", "not used")] = None
-    augment: Annotated[str, tyro.conf.arg(metavar="CHANGES [CHANGES ...]")] = "none"
-    fold: Annotated[int | None, tyro.conf.Suppress] = None  # Which of the folds is held out.
+    validation: Annotated[
+        float | None,
+        _given("FLOAT", "0.1"),
+        Flag(
+            Allowed(
+                lambda x: 0 <= x < 1 or (1 <= x < 2**31 and x == int(x)),
+                "0 for none, a share below 1, or a whole number",
+            ),
+            one=True,
+        ),
+    ] = None
+    folds: Annotated[
+        int | None,
+        _given("INT", "not used"),
+        Flag(Allowed(lambda n: 2 <= n <= 1000, "a whole number from 2 to 1000"), one=True),
+    ] = None
+    augment: Annotated[
+        str,
+        tyro.conf.arg(metavar="CHANGES [CHANGES ...]"),
+        Flag(
+            Allowed(
+                lambda text: augmentations(text) is not None,
+                f"none, or some of {', '.join(AUGMENTATIONS)}, joined by -",
+            )
+        ),
+    ] = "none"
+    # Which of the folds is held out; the sweep counts it.
+    fold: Annotated[int | None, tyro.conf.Suppress, Flag(one=True)] = None
 
 
 @dataclass(frozen=True)
@@ -168,28 +237,70 @@ class Training:
     """
 
     optimizer: Optimizer = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Flag(POSITIVE, traced=True, law="log")] = 1e-3
     schedule: Literal["constant", "exponential", "step", "cosine", "one-cycle"] = "constant"
     decay: Annotated[
-        float | None, _given("FLOAT [FLOAT ...]", "0.95 of exponential, 0.1 of step")
+        float | None,
+        _given("FLOAT [FLOAT ...]", "0.95 of exponential, 0.1 of step"),
+        Flag(
+            Allowed(lambda x: 0 < x <= 1, "above 0 and at most 1 in float32"),
+            traced=True,
+            law="log from 1",
+            needs=("schedule", {"exponential": 0.95, "step": 0.1}),
+        ),
     ] = None
-    decay_epochs: Annotated[int | None, _given("INT [INT ...]", "10")] = None
-    warmup_steps: int = 0
-    momentum: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.9")] = None
-    weight_decay: Annotated[float | None, _given("FLOAT [FLOAT ...]", "0.01")] = None
-    clip_norm: Annotated[float | None, _given("FLOAT [FLOAT ...]", "not used")] = None
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-    steps: Annotated[int | None, _given("INT [INT ...]", "1500")] = None
-    epochs: Annotated[int | None, _given("INT [INT ...]", "not used")] = None
-    batch_size: int = 200
-    patience: Annotated[int | None, _given("INT [INT ...]", "not used")] = None
+    decay_epochs: Annotated[
+        int | None,
+        _given("INT [INT ...]", "10"),
+        Flag(AT_LEAST_1, needs=("schedule", {"step": 10})),
+    ] = None
+    warmup_steps: Annotated[int, Flag(AT_LEAST_0)] = 0
+    momentum: Annotated[
+        float | None,
+        _given("FLOAT [FLOAT ...]", "0.9"),
+        Flag(
+            BELOW_1,
+            traced=True,
+            law="log from 1",
+            needs=("optimizer", dict.fromkeys(("momentum", "nesterov", "lars"), 0.9)),
+        ),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        _given("FLOAT [FLOAT ...]", "0.01"),
+        Flag(
+            NOT_NEGATIVE,
+            traced=True,
+            law="log",
+            needs=(
+                "optimizer",
+                dict.fromkeys(("adamw", "nadamw", "lion", "lamb", "lars", "muon"), 0.01),
+            ),
+        ),
+    ] = None
+    clip_norm: Annotated[
+        float | None,
+        _given("FLOAT [FLOAT ...]", "not used"),
+        Flag(POSITIVE, traced=True, law="log", off=math.inf),
+    ] = None
+    l2: Annotated[float, Flag(NOT_NEGATIVE, traced=True, law="log", off=0.0)] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Flag(Allowed(lambda x: 0 <= x <= 1, "from 0 to 1"), traced=True, law="uniform", off=0.0),
+    ] = 0.0
+    steps: Annotated[int | None, _given("INT [INT ...]", "1500"), Flag(AT_LEAST_1)] = None
+    epochs: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
+    batch_size: Annotated[int, Flag(AT_LEAST_1)] = 200
+    patience: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    eval_every: int = 100
-    test_curve: Switch = False
-    gradient_norms: Switch = False
-    seed: int = 0
-    gradient: Literal["explicit", "autodiff"] = "explicit"
+    eval_every: Annotated[int, Flag(AT_LEAST_1, one=True)] = 100
+    test_curve: Annotated[Switch, Flag(one=True)] = False
+    gradient_norms: Annotated[Switch, Flag(one=True)] = False
+    seed: Annotated[
+        int,
+        Flag(Allowed(lambda n: 0 <= n < 2**32, "a whole number from 0 on, below 2^32"), one=True),
+    ] = 0
+    gradient: Annotated[Literal["explicit", "autodiff"], Flag(one=True)] = "explicit"
 
 
 @dataclass(frozen=True)
@@ -208,9 +319,29 @@ class Lockstep:
         dry_run: Measure a few steps, say what all would take, and train nothing.
     """
 
-    seeds: int = 1
-    search: Annotated[str | None, _given("random:INT", "not used")] = None
-    lockstep: Annotated[int | Literal["auto"], tyro.conf.arg(metavar="{auto}|INT")] = "auto"
+    seeds: Annotated[
+        int, Flag(Allowed(lambda n: 1 <= n <= 10_000, "a whole number from 1 to 10000"))
+    ] = 1
+    search: Annotated[
+        str | None,
+        _given("random:INT", "not used"),
+        Flag(
+            Allowed(
+                lambda text: bool(re.fullmatch(r"random:[1-9][0-9]{0,4}", text)),
+                "random: and how many configurations, such as random:40",
+            )
+        ),
+    ] = None
+    lockstep: Annotated[
+        int | Literal["auto"],
+        tyro.conf.arg(metavar="{auto}|INT"),
+        Flag(
+            Allowed(
+                lambda n: n == "auto" or 1 <= n < 2**31,
+                "auto, or a whole number from 1 on, below 2^31",
+            )
+        ),
+    ] = "auto"
     shard: Literal["runs", "batch"] = "runs"
     dry_run: Switch = False
 
@@ -229,9 +360,18 @@ class Machines:
     """
 
     distributed: Switch = False
-    coordinator: Annotated[str | None, _given("HOST:PORT", "of the cluster")] = None
-    processes: Annotated[int | None, _given("INT", "of the cluster")] = None
-    process_id: Annotated[int | None, _given("INT", "of the cluster")] = None
+    coordinator: Annotated[
+        str | None,
+        _given("HOST:PORT", "of the cluster"),
+        Flag(
+            Allowed(
+                lambda text: bool(re.fullmatch(r".+:[1-9][0-9]{0,4}", text)),
+                "a machine and a free port of it, such as 10.0.0.1:7000",
+            )
+        ),
+    ] = None
+    processes: Annotated[int | None, _given("INT", "of the cluster"), Flag(AT_LEAST_1)] = None
+    process_id: Annotated[int | None, _given("INT", "of the cluster"), Flag(AT_LEAST_0)] = None
 
 
 @dataclass(frozen=True)
@@ -246,9 +386,9 @@ class Output:
         tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 
-    out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME")] = None
-    resume: Annotated[Path | None, _given("DIR", "a new run")] = None
-    tensorboard: Switch = False
+    out: Annotated[Path | None, _given("DIR", "runs/DATASET-NETWORK-TIME"), Flag(one=True)] = None
+    resume: Annotated[Path | None, _given("DIR", "a new run"), Flag(one=True)] = None
+    tensorboard: Annotated[Switch, Flag(one=True)] = False
 
 
 @dataclass(frozen=True)
@@ -296,3 +436,22 @@ def replaced(run: R, found: Mapping[str, Any]) -> R:
             part, **{name: found[name] for name in names if name in found}
         )
     return dataclasses.replace(run, **parts)
+
+
+# --- what the fields say -------------------------------------------------------------------------
+
+
+def _declared() -> Iterator[tuple[str, Flag]]:
+    """Yield what is declared of each flag, those of the training first."""
+    for part in (Training, Mlp, Convnet, Data, Lockstep, Machines, Output):
+        for name, hint in typing.get_type_hints(part, include_extras=True).items():
+            notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+            yield name, next((note for note in notes if isinstance(note, Flag)), Flag())
+
+
+FLAGS = dict(_declared())
+
+# The numbers in which the runs of one compiled program may differ.
+TRACED = tuple(name for name, flag in FLAGS.items() if flag.traced)
+
+ONE_VALUE = {name for name, flag in FLAGS.items() if flag.one}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from train.errors import ConfigError
 from train.flags.command_line import read
-from train.flags.config import Lockstep, Machines, Run
+from train.flags.config import ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
 
 # What may be another when a run goes on: where the files are.
@@ -52,14 +52,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return "not given" if value is None else str(value)
-
-
-# Flags that are the same for all runs of a sweep, or that --seeds and --folds count through.
-ONE_VALUE = {
-    "dataset", "data_dir", "train_examples", "test_examples", "validation", "folds", "fold",
-    "eval_every", "test_curve", "gradient_norms", "seed", "gradient", "out", "resume",
-    "tensorboard",
-}  # fmt: skip
 
 
 # Flags that change nothing in the runs, and may be others when they are gone on with.

@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from train.errors import ConfigError
-from train.flags.config import Machines, R, Run, flags, replaced
+from train.flags.config import FLAGS, TRACED, Machines, R, Run, flags, replaced
 from train.flags.constraints import check_together, check_value, completed, option
-
-# What tells the runs of a group apart: data to the compiled program, not a part of it.
-NUMBERS = (
-    "learning_rate", "decay", "momentum", "weight_decay", "clip_norm", "l2", "label_smoothing",
-    "dropout", "negative_slope", "alpha",
-)  # fmt: skip
 
 # Schedules whose course depends on how many steps there will be.
 TO_THE_END = ("cosine", "one-cycle")
@@ -110,12 +104,6 @@ def expand(
     )
 
 
-# Flags whose order of magnitude is what matters, and those in which 1 - value is so.
-_LOG_UNIFORM = {"learning_rate", "weight_decay", "l2", "clip_norm", "initial_std"}
-_LOG_UNIFORM_FROM_1 = {"momentum", "decay"}
-_UNIFORM = {"dropout", "label_smoothing", "negative_slope", "alpha"}
-
-
 def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any, ...]]:
     """Yield `count` random choices of a value for every flag; two real numbers are a range.
 
@@ -127,12 +115,13 @@ def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any
         ConfigError: a log-uniform range begins at 0, or, where 1 - value is drawn, ends at 1.
     """
     for name, several in values.items():
-        if name in _LOG_UNIFORM and len(several) == 2 and min(several) <= 0:
+        law = FLAGS[name].law
+        if law == "log" and len(several) == 2 and min(several) <= 0:
             raise ConfigError(
                 f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
                 f"log-uniform here, so both ends must be above 0"
             )
-        if name in _LOG_UNIFORM_FROM_1 and len(several) == 2 and max(several) >= 1:
+        if law == "log from 1" and len(several) == 2 and max(several) >= 1:
             raise ConfigError(
                 f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
                 f"log-uniform in 1 - value here, so both ends must be below 1"
@@ -148,12 +137,13 @@ def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any
 
 
 def _draw(generator: random.Random, name: str, several: Sequence[Any]) -> Any:
-    if len(several) != 2 or name not in _LOG_UNIFORM | _LOG_UNIFORM_FROM_1 | _UNIFORM:
+    law = FLAGS[name].law
+    if len(several) != 2 or law is None:
         return several[0] if len(several) == 1 else generator.choice(several)
     low, high = sorted(several)
-    if name in _UNIFORM:
+    if law == "uniform":
         value = generator.uniform(low, high)
-    elif name in _LOG_UNIFORM:
+    elif law == "log":
         value = math.exp(generator.uniform(math.log(low), math.log(high)))
     else:
         value = 1 - math.exp(generator.uniform(math.log(1 - high), math.log(1 - low)))
@@ -172,7 +162,7 @@ def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
         # With a schedule that leads to the end, other ends are other runs.
         length = last if run.training.schedule in TO_THE_END else None
         trained = replaced(run, {"steps": length, "epochs": None})
-        shape = replaced(trained, {**dict.fromkeys(NUMBERS), "seed": None})
+        shape = replaced(trained, {**dict.fromkeys(TRACED), "seed": None})
         group = found.setdefault(shape, Group(run, {}))
         group.readers.setdefault(trained, {})[index] = last
     return list(found.values())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from train import files
-from train.metrics import Record
+from train.metrics import METRICS, RANKED_BY, Record, is_known
 from train.report import tables
 from train.run_directory import summary
 
@@ -37,8 +37,6 @@ _SPLITS = {
     "validation": ("validation set", {"color": "0.3", "linestyle": "-.", "marker": "^"}),
     "test": ("test set", {"color": "0.0", "linestyle": "-", "marker": "o"}),
 }
-
-_PANELS = (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (fraction right)"))
 
 _BANDS = " Bands: ± standard deviation over the runs."
 
@@ -74,7 +72,7 @@ def curves(
     lines = [
         _Line(label, runs, split, style)
         for split, (label, style) in _SPLITS.items()
-        if any(record.get(f"{split}_loss") is not None for records in runs for record in records)
+        if any(is_known(record, split) for records in runs for record in records)
     ]
     _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""), across=across)
 
@@ -112,7 +110,7 @@ def bands(
 def _draw(
     lines: Sequence[_Line], path: Path, title: str, note: str, of: str = "", across: str = "step"
 ) -> None:
-    """Draw the lines in a panel for the loss and one for the accuracy, above a legend."""
+    """Draw the lines in a panel for each metric, above a legend."""
     # Without pyplot, which would look for a window.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -123,8 +121,8 @@ def _draw(
     text_lines = sum(label.count("\n") + 1 for label in labels) / columns
     figure = Figure(figsize=(_WIDTH, 4.6 + 0.2 * text_lines), layout="constrained")
     figure.suptitle(_wrapped(title, "large"))
-    axes_of_metric = figure.subplots(1, 2)
-    for axes, (metric, unit) in zip(axes_of_metric, _PANELS, strict=True):
+    axes_of_metric = figure.subplots(1, len(METRICS), squeeze=False)[0]
+    for axes, (metric, declared) in zip(axes_of_metric, METRICS.items(), strict=True):
         extremes = [math.inf, -math.inf]
         for line, label in zip(lines, labels, strict=True):
             where, mean, std = _mean_and_std(line.runs, f"{line.split}_{metric}", across)
@@ -135,9 +133,9 @@ def _draw(
                     where, mean - std, mean + std, color=line.style["color"], alpha=0.15, lw=0
                 )
             extremes = [min([extremes[0], *mean]), max([extremes[1], *mean])]
-        if metric == "loss" and 0 < 100 * extremes[0] < extremes[1]:
+        if declared.best is min and 0 < 100 * extremes[0] < extremes[1]:
             axes.set_yscale("log")  # Else one that diverges flattens all others.
-        axes.set(xlabel=across, ylabel=unit, title=f"{of}{metric}")
+        axes.set(xlabel=across, ylabel=declared.axis, title=f"{of}{metric}")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(alpha=0.3)
     _legend(figure, axes_of_metric[0].get_legend_handles_labels(), note, columns)
@@ -206,14 +204,14 @@ def against(
             (row["config"][across], final["mean"], final["std"])
             for row in rows
             if row["config"][line] == value
-            and (final := row[f"{split}_accuracy"]["final"])["mean"] is not None
+            and (final := row[f"{split}_{RANKED_BY}"]["final"])["mean"] is not None
         )
         where, mean, std = np.array(points, float).T
         look: dict[str, Any] = {**style, "label": f"{line} {value}", "capsize": 3}
         axes.errorbar(where, mean, std, **look)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks := sorted({row["config"][across] for row in rows}), list(map(str, ticks)))
-    axes.set(xlabel=across.replace("_", " "), ylabel=f"final {split} accuracy (fraction right)")
+    axes.set(xlabel=across.replace("_", " "), ylabel=f"final {split} {METRICS[RANKED_BY].axis}")
     axes.grid(alpha=0.3)
     _legend(figure, axes.get_legend_handles_labels(), note, len(values))
     _write(figure, path)
@@ -240,7 +238,7 @@ def heat_map(
     )
     best = np.full((len(lines), len(columns)), np.nan)
     for row in rows:
-        mean = row[f"{split}_accuracy"]["final"]["mean"]
+        mean = row[f"{split}_{RANKED_BY}"]["final"]["mean"]
         cell = lines.index(row["config"][down]), columns.index(row["config"][across])
         best[cell] = np.fmax(best[cell], np.nan if mean is None else mean)
     figure = Figure(figsize=(2 + 1.1 * len(columns), 2 + 0.5 * len(lines)), layout="constrained")
@@ -254,7 +252,7 @@ def heat_map(
     axes.set_xticks(range(len(columns)), [f"{value}" for value in columns])
     axes.set_yticks(range(len(lines)), [f"{value}" for value in lines])
     axes.set(xlabel=across.replace("_", " "), ylabel=down.replace("_", " "))
-    figure.colorbar(image, label=f"final {split} accuracy (fraction right)")
+    figure.colorbar(image, label=f"final {split} {METRICS[RANKED_BY].axis}")
     figure.supxlabel(_wrapped(note, "x-small", 2), fontsize="x-small")
     _write(figure, path)
 

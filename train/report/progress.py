@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from train.metrics import SETS, Record
+from train.metrics import METRICS, SETS, Record, is_known
 
 
 class _Bar(Bar):
@@ -78,7 +78,7 @@ class Progress:
         if self._group:
             # Before the first step there may be nothing to evaluate on.
             self._diverged |= {
-                r["run"] for r in records if step and not any(_has(r, name) for name in SETS)
+                r["run"] for r in records if step and not any(is_known(r, name) for name in SETS)
             }
             metrics, where = [_ranges(records)], self._where(step)
         else:
@@ -105,26 +105,22 @@ class Progress:
 
 
 def _metrics(record: Record) -> list[str]:
-    """Loss and accuracy of each set that a run was evaluated on."""
+    """The metrics of each set that a run was evaluated on."""
     return [
-        f"{name} loss {record[f'{name}_loss']:.4f} accuracy {record[f'{name}_accuracy']:.4f}"
-        for name in SETS
-        if _has(record, name)
+        f"{of} " + " ".join(f"{name} {record[f'{of}_{name}']:.4f}" for name in METRICS)
+        for of in SETS
+        if is_known(record, of)
     ]
 
 
 def _ranges(records: Sequence[Record]) -> str:
-    """Loss and accuracy from the lowest run to the highest, on the set that tells the most."""
-    for name in ("validation", "test", "train"):
-        seen = [record for record in records if _has(record, name)]
+    """The metrics from the lowest run to the highest, on the set that tells the most."""
+    for of in ("validation", "test", "train"):
+        seen = [record for record in records if is_known(record, of)]
         if seen:
-            loss, accuracy = ([r[f"{name}_{kind}"] for r in seen] for kind in ("loss", "accuracy"))
-            return (
-                f"{name} loss {min(loss):.4g} to {max(loss):.4g} "
-                f"accuracy {min(accuracy):.4f} to {max(accuracy):.4f}"
-            )
+            words = [of]
+            for name, metric in METRICS.items():
+                values = [record[f"{of}_{name}"] for record in seen]
+                words.append(f"{name} {min(values):{metric.form}} to {max(values):{metric.form}}")
+            return " ".join(words)
     return ""
-
-
-def _has(record: Record, name: str) -> bool:
-    return record.get(f"{name}_loss") is not None

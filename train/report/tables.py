@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train.metrics import SETS
+from train.metrics import METRICS, RANKED_BY, SETS
 from train.run_directory.summary import judge
 
 
@@ -26,7 +26,7 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
         caution: why no configuration is marked as the best.
 
     Returns:
-        Loss (nats) and accuracy at the end and at the best evaluation, on the training batches and
+        The metrics at the end and at the best evaluation, on the training batches and
         the other sets; mean and standard deviation where there are several seeds or folds. Where
         there are several configurations, what tells them apart; the first is marked as the best.
     """
@@ -34,14 +34,18 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
     several = len(rows) > 1 or "run_directory" in rows[0]
     title = Text(f"{dataset['name']}: {dataset['description']}")  # Not markup.
     result = Table(title=title, title_justify="left", padding=(0, 0 if several else 1))
-    headings = ["loss (nats)", "best loss", "accuracy", "best accuracy"]
+    metrics = METRICS.items()
+    headings = [heading for name, of in metrics for heading in (of.heading, f"best {name}")]
     names, judging = varying(rows), judge(*rows)
     if several:
         result.add_column("configuration", overflow="fold")
         repeated = any(len(row["seeds"]) > 1 for row in rows)
         spread_over = "seeds and folds" if any(row["folds"] for row in rows) else "seeds"
         result.caption = Text(
-            (caution or f"* the best: highest mean final {judging} accuracy, which sorts the table")
+            (
+                caution
+                or f"* the best: highest mean final {judging} {RANKED_BY}, which sorts the table"
+            )
             + (f"; ± standard deviation over {spread_over}" if repeated else "")
         )
     result.add_column("")
@@ -49,12 +53,12 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
         result.add_column(heading, justify="right", no_wrap=several)
     for number, row in enumerate(rows):
         lines = []
-        for split in (name for name in SETS if f"{name}_loss" in row):
-            loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
-            cells = (loss["final"], loss["best"], accuracy["final"], accuracy["best"])
-            lines.append([split, *map(_number, cells)])
+        for split in (name for name in SETS if f"{name}_{RANKED_BY}" in row):
+            several_of = [row.get(f"{split}_{name}") for name in METRICS]
+            parts_of = [(of, part) for of in several_of for part in ("final", "best")]
+            lines.append([split, *(_number(of and of[part]) for of, part in parts_of)])
         if several:
-            mean = row[f"{judging}_accuracy"]["final"]["mean"]
+            mean = row[f"{judging}_{RANKED_BY}"]["final"]["mean"]
             best = number == 0 and mean is not None and not caution
             parts = label(row, names)
             parts[0] = ("* " if best else "  ") + parts[0]
@@ -70,8 +74,8 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
     return result
 
 
-def _number(of: dict[str, Any]) -> str:
-    if of["mean"] is None:
+def _number(of: dict[str, Any] | None) -> str:
+    if of is None or of["mean"] is None:
         return "-"
     known = [value for value in of["values"] if value is not None]
     # The loss of a run that is about to diverge may have twenty digits.

@@ -155,7 +155,13 @@ class Saver:
         if self._found is None:
             return
         path, tree, notes = self._found
-        trainer.restore(tree, notes["trainer"], path)
+        import jax
+
+        # Other devices may have been filled up with other repetitions of the last run.
+        saved = jax.tree.map(lambda leaf: leaf[: trainer.runs], tree["state"])
+        like = {"state": trainer.like(trainer.state, trainer.runs)}
+        state = fitted({"state": saved}, like, path)["state"]
+        trainer.restore(state, tree, notes["trainer"])
         if notes["ended"]:
             like = {"ended": trainer.like(trainer.learned, len(notes["ended"]))}
             ended = fitted({"ended": tree["ended"]}, like, path)["ended"]

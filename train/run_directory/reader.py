@@ -8,19 +8,18 @@ import contextlib
 import importlib
 import itertools
 import json
-import math
 import sys
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train import files, metrics
+from train import files
 from train.data.sources import data_folder
 from train.errors import ConfigError, StoreError
 from train.flags.config import Run, flags, replaced
 from train.flags.constraints import check_together
-from train.metrics import Record
+from train.metrics import LARGEST, SETS, Record, is_known, names_on
 from train.run_directory import directory
 from train.run_directory import summary as outcome
 from train.run_directory.checkpoint import CheckpointError, load_notes
@@ -132,16 +131,6 @@ def run(results: Results, index: int) -> tuple[Any, Run]:
 
 # --- metrics.jsonl -------------------------------------------------------------------------------
 
-_FLOAT32 = 3.5e38  # Losses and norms are computed in it.
-
-# The range of each number of an evaluation.
-_RANGES = {
-    **{f"{name}_loss": _FLOAT32 for name in metrics.SETS},
-    **{f"{name}_accuracy": 1.0 for name in metrics.SETS},
-    **dict.fromkeys(("gradient_norm_mean", "gradient_norm_max"), _FLOAT32),
-    **dict.fromkeys(("epoch", "seconds"), math.inf),
-}
-
 
 def _records(path: Path, config: Config) -> list[list[Record]]:
     """The evaluations by run, without a last line that a killed process left cut off."""
@@ -175,10 +164,10 @@ def _check_record(
     last = before[run][-1]["step"] if before[run] else -1
     if record.get("seed") != config.runs[run]["seed"] or type(step) is not int or step <= last:
         raise ValueError(f"step {shown(step)} of run {run} does not follow step {last}")
-    if record.keys() != names or not names - {"run", "seed", "step"} <= _RANGES.keys():
+    if record.keys() != names or not names - {"run", "seed", "step"} <= LARGEST.keys():
         raise ValueError(f"step {step} of run {run} has other metrics than there are")
     for name in names - {"run", "seed", "step"}:
-        if not outcome.is_number(record[name], _RANGES[name]):
+        if not outcome.is_number(record[name], LARGEST[name]):
             raise ValueError(f"{name} of run {run} at step {step} is {shown(record[name])}")
 
 
@@ -257,8 +246,8 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
     for row, records in _from_records(results):
         if not any(records):
             nothing = outcome.spread([None] * len(records))
-            for name, kind in itertools.product(metrics.SETS, metrics.BEST):
-                row[f"{name}_{kind}"] = {"final": nothing, "best": nothing}
+            for name in itertools.chain(*map(names_on, SETS)):
+                row[name] = {"final": nothing, "best": nothing}
         last = min(lines[-1]["step"] if lines else 0 for lines in records)
         yield row | {"unfinished": last}, records
 
@@ -289,6 +278,5 @@ def _from_records(
 
 def _divergence(records: list[Record]) -> int | None:
     """The first evaluation without a loss of any set; before the first step there need be none."""
-    losses = [f"{name}_loss" for name in metrics.SETS]
-    steps = (r["step"] for r in records if all(r.get(loss) is None for loss in losses))
+    steps = (r["step"] for r in records if not any(is_known(r, name) for name in SETS))
     return next(filter(None, steps), None)

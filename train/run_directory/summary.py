@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from train.data import Dataset
 from train.flags.config import Run, flags, replaced
-from train.metrics import BEST, SETS, Record
+from train.metrics import METRICS, RANKED_BY, SETS, THEN_BY, Record
 
 # Flags that tell runs of one configuration apart, or that do not change what a run comes to.
 _NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboard")
@@ -75,8 +75,8 @@ def row(
         "diverged": steps,
         "stopped": list(stopped or [None] * len(seeds)),
     }
-    for name, (kind, best) in itertools.product(SETS, BEST.items()):
-        metric = f"{name}_{kind}"
+    for name, (kind, declared) in itertools.product(SETS, METRICS.items()):
+        metric, best = f"{name}_{kind}", declared.best
         if not any(metric in record for records in runs for record in records):
             continue
         seen = [
@@ -113,7 +113,7 @@ def is_number(value: Any, largest: float) -> bool:
 
 def judge(*rows: dict[str, Any]) -> str:
     """Return the set by which configurations are told apart: validation where all have one."""
-    return "validation" if all("validation_accuracy" in row for row in rows) else "test"
+    return "validation" if all(f"validation_{RANKED_BY}" in row for row in rows) else "test"
 
 
 def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
@@ -121,8 +121,13 @@ def rank(row: dict[str, Any], name: str) -> tuple[float, float]:
 
     Where that is the same, by loss; those of which every run diverged come last.
     """
-    accuracy, loss = (row[f"{name}_{kind}"]["final"]["mean"] for kind in ("accuracy", "loss"))
-    return (math.inf, math.inf) if accuracy is None else (-accuracy, loss)
+    means = []
+    for metric in (RANKED_BY, THEN_BY):
+        mean = row[f"{name}_{metric}"]["final"]["mean"]
+        if mean is None:
+            return math.inf, math.inf
+        means.append(mean if METRICS[metric].best is min else -mean)
+    return means[0], means[1]
 
 
 def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
@@ -201,20 +206,29 @@ def check_rows(summary: dict[str, Any], count: Callable[[dict[str, Any]], int]) 
         for name in (*_LISTS, *["folds"] * (row.get("folds") is not None)):
             if not _is_list(row.get(name), runs, math.inf):
                 raise ValueError(f"{name} of row {number} are not those of {runs} runs")
-        for name, kind in itertools.product(SETS, BEST):
-            metric = f"{name}_{kind}"
-            largest = 1.0 if kind == "accuracy" else math.inf
-            if metric not in row and name != "test":
-                continue
-            both = row.get(metric)
+        _check_metrics(row, number, runs)
+
+
+def _check_metrics(row: dict[str, Any], number: int, runs: int) -> None:
+    """Raise a `ValueError` unless a row has the same metrics on all its sets."""
+    found = {of: [name for name in METRICS if f"{of}_{name}" in row] for of in SETS}
+    # A run that was made before a metric was declared has it on no set.
+    for of, names in found.items():
+        if names != found["test"] and (names or of == "train"):
+            raise ValueError(f"row {number} has other metrics of {of} than of test")
+    if not {RANKED_BY, THEN_BY} <= set(found["test"]):
+        raise ValueError(f"row {number} lacks metrics of test")
+    for of, names in found.items():
+        unknown = []
+        for name in names:
+            both, largest = row[f"{of}_{name}"], METRICS[name].largest
             if not isinstance(both, dict) or not all(
                 _is_spread(both.get(part), runs, largest) for part in ("final", "best")
             ):
-                raise ValueError(f"{metric} of row {number} is none")
-        for name in SETS:
-            loss, accuracy = (row.get(f"{name}_{kind}") for kind in ("loss", "accuracy"))
-            if _unknown(loss) != _unknown(accuracy):
-                raise ValueError(f"row {number} has one of {name}_loss and {name}_accuracy alone")
+                raise ValueError(f"{of}_{name} of row {number} is none")
+            unknown.append([value is None for value in both["final"]["values"]])
+        if any(missing != unknown[0] for missing in unknown):
+            raise ValueError(f"row {number} lacks one of {of}_{' and '.join(names)} of a run")
 
 
 def _is_spread(value: Any, runs: int, largest: float) -> bool:
@@ -239,8 +253,3 @@ def _is_list(value: Any, runs: int, largest: float) -> bool:
         and len(value) == runs
         and all(is_number(number, largest) for number in value)
     )
-
-
-def _unknown(metric: dict[str, Any] | None) -> list[bool] | None:
-    """Of which runs there is no final value; None where the metric is none of theirs."""
-    return None if metric is None else [value is None for value in metric["final"]["values"]]

@@ -16,7 +16,7 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from train.metrics import Record
+from train.metrics import METRICS, Record
 
 
 class Events:
@@ -77,5 +77,5 @@ class Events:
 
 def _tag(name: str) -> str:
     """`test_loss` is loss/test: TensorBoard shows what begins alike together."""
-    split, _, metric = name.rpartition("_")
-    return f"{metric}/{split}" if metric in ("loss", "accuracy") else name
+    of, _, metric = name.partition("_")
+    return f"{metric}/{of}" if metric in METRICS else name
