@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from train import files, metrics
+from train import metrics
 from train.errors import StoreError
 from train.processes.exit_status import answer
 from train.report import figures, tables
-from train.run_directory import reader, summary
+from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
 
 _Directories = Annotated[
@@ -41,7 +41,7 @@ def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status, see `command_line.answer`."""
+    """Run the command; return its exit status, see `exit_status.answer`."""
     return answer(
         _arguments,
         lambda asked: _compare(*asked),

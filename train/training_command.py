@@ -4,11 +4,9 @@ Each command has flags and a network of its own. Nothing slow is imported before
 run directory are found to be in order, and nothing is written before the data are.
 """
 
-import contextlib
 import dataclasses
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,21 +18,21 @@ from train.flags.command_line import overridden
 from train.flags.config import ONE_VALUE, Lockstep, Machines, R, flags
 from train.flags.constraints import check_machines, check_value
 from train.flags.sweep import Group, Sweep, expand, groups
-from train.metrics import names_on
 from train.processes import cluster, collectives
 from train.processes.exit_status import exit_status
-from train.processes.signals import Signals, Stopped
+from train.processes.signals import Signals
 from train.report import figures, tables
 from train.report.progress import Progress
 from train.run_directory import reader, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
-from train.run_directory.directory import CURVES, SUMMARY, Follower, RunDirectory, check_out
+from train.run_directory.directory import RunDirectory, check_out
+from train.run_directory.manifest import CURVES, SUMMARY
 from train.run_directory.reader import Results
 from train.run_directory.summary import Result
+from train.training_loop import Loop, directory_of, resumable
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Assembly, Network
-    from train.engine.trainer import Trainer
 
 P = TypeVar("P", Lockstep, Machines)
 
@@ -200,8 +198,8 @@ def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None
     sweep, runs = work.sweep, work.sweep.runs
     known = [Result(run, []) for run in runs]
     with (
-        _directory(sweep, f"{work.dataset.name}-{work.name}") as directory,
-        _resumable(directory, work.name, sweep.directory is None) as advice,
+        directory_of(sweep, f"{work.dataset.name}-{work.name}") as directory,
+        resumable(directory, work.name, sweep.directory is None) as advice,
         cluster.explained(advice),
     ):
         print(f"run directory {directory.path}", flush=True)
@@ -220,6 +218,7 @@ def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None
         several = sum(len(group.readers) for group in work.groups)
         console = Console(stderr=True, quiet=not collectives.is_first())
         with Progress(total, console, several) as progress:
+            loop = Loop(directory, known, saver, progress, signals)
             for number, group in enumerate(work.groups, 1):
                 words = f"group {number}/{len(work.groups)}"
                 if len(runs) > 1:
@@ -227,9 +226,7 @@ def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None
                 if number >= first_group:
                     trainer = assembly.trainer(group)
                     saver.restore(trainer)
-                    training = _train(trainer, group, known, directory, progress, saver)
-                    where = words if len(work.groups) > 1 else ""
-                    _save_along(training, trainer, saver, number, group, signals, where)
+                    loop.train(trainer, group, number, words if len(work.groups) > 1 else "")
         found = _summarise(work, directory, saver, known, first_group > len(work.groups))
         saver.close()
     print()
@@ -239,121 +236,6 @@ def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None
         raise FloatingPointError(
             f"all {len(runs)} runs diverged; a smaller --learning-rate may help"
         )
-
-
-def _save_along(
-    training: Iterator[None],
-    trainer: "Trainer",
-    saver: Saver,
-    number: int,
-    group: Group,
-    signals: Signals,
-    where: str,
-) -> None:
-    """Train a group and save it, from time to time, at its end, and where a signal comes.
-
-    Raises:
-        Stopped: a signal came; says `where`, in words.
-    """
-    with signals.held():
-        for _ in _stoppable(training):
-            received = _received(signals)
-            saver.offer(number, trainer, now=received is not None)
-            if received is not None:
-                within = f" of {where}" if where else ""
-                raise Stopped(received, f" after step {trainer.step}{within}")
-        saver.finish(number, trainer, group)
-    if (received := _received(signals)) is not None:
-        raise Stopped(received, f" after {where or 'the last step'}")
-    trainer.forget()  # The next group needs the memory.
-
-
-def _train(
-    trainer: "Trainer",
-    group: Group,
-    known: list[Result],
-    directory: RunDirectory,
-    progress: Progress,
-    saver: Saver,
-) -> Iterator[None]:
-    """Train a group, and give each run its evaluations, those that it would have alone.
-
-    Wherever there is a yield, all can be saved.
-    """
-    training = group.shape.training
-    for evaluated in trainer.train(group.ends, progress.advance):
-        if not evaluated:
-            yield
-            continue
-        shown, ended = [], {}
-        for trained, readers in enumerate(group.readers.values()):
-            record, divergence = evaluated[trained], trainer.diverged.get(trained)
-            step, stopped = record["step"], trainer.stopped.get(trained)
-            if divergence and len(known) == 1:
-                raise FloatingPointError(divergence[1])
-            for index, end in readers.items():
-                result = known[index]
-                result.parameters = trainer.parameters
-                if divergence and divergence[0] <= end:
-                    result.diverged = divergence[0]
-                if stopped is not None and stopped < end:
-                    result.stopped = end = stopped
-                if step == end:
-                    ended[index] = trained
-                if step == end or (step < end and step % training.eval_every == 0):
-                    line = {"run": index, "seed": result.run.training.seed, **record}
-                    if step < end and not training.test_curve:
-                        line.update(dict.fromkeys(names_on("test")))  # Another run ends here.
-                    result.records.append(line)
-                    directory.append(line)
-                    shown.append(line)
-        saver.keep(trainer, ended)
-        progress.evaluated(shown)
-        yield
-
-
-def _directory(sweep: Sweep[R], name: str) -> RunDirectory:
-    """The run directory to go on with, or a new one; the first of several processes writes it."""
-    if not collectives.is_first():
-        return Follower(Path(collectives.gathered("")[0]))
-    if sweep.directory is None:
-        directory = RunDirectory.create(sweep.runs[0].output.out, name)
-    else:
-        directory = RunDirectory(sweep.directory)
-    collectives.gathered(str(directory.path.absolute()))
-    return directory
-
-
-@contextlib.contextmanager
-def _resumable(directory: RunDirectory, name: str, new: bool) -> Iterator[str]:
-    """Add to what stops a run how to go on with it, which the context returns.
-
-    Of a new run that does not fit into memory nothing is left.
-    """
-    path = shlex.quote(str(directory.path))
-    advice = f"resume with: python -m train.{name} --resume {path}"
-    try:
-        yield advice
-    except MemoryError:
-        if new:
-            directory.discard()
-        raise
-    except (OSError, Stopped) as error:
-        error.add_note(advice)
-        raise
-
-
-def _received(signals: Signals) -> int | None:
-    """The signal that came, to whichever of several processes."""
-    return next((number for number in collectives.gathered(signals.received) if number), None)
-
-
-def _stoppable(training: Iterator[None]) -> Iterator[None]:
-    """Yield also where a signal ends a compilation: what is trained can be saved there too."""
-    try:
-        yield from training
-    except Stopped:
-        yield
 
 
 # --- results -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from train.report import figures, tables
 from train.report.progress import Progress
-from train.run_directory import summary as outcome
+from train.run_directory.summary import row_of
 
 NOTE = "CIFAR-10, from a JPEG-compressed copy [same labels]: pixels differ by about 30 dB."
 
@@ -37,7 +37,7 @@ def summary(*rows):
 
 
 def test_the_table_shows_final_and_best_of_both_sets():
-    text = printed(tables.table(summary(outcome.row({}, [0], 17, [RECORDS]))))
+    text = printed(tables.table(summary(row_of({}, [0], 17, [RECORDS]))))
     # Columns: loss, best loss, accuracy, best accuracy.
     cells = [line.replace("│", " ").split() for line in text.splitlines()]
     assert ["train", "0.6000", "0.5000", "0.7000", "0.7500"] in cells
@@ -46,13 +46,13 @@ def test_the_table_shows_final_and_best_of_both_sets():
 
 
 def test_the_table_says_where_the_data_come_from():
-    text = " ".join(printed(tables.table(summary(outcome.row({}, [0], 17, [RECORDS])))).split())
+    text = " ".join(printed(tables.table(summary(row_of({}, [0], 17, [RECORDS])))).split())
     assert f"cifar10: {NOTE}" in text  # Square brackets and all.
 
 
 def test_the_table_shows_the_deviation_over_seeds():
     other = [record(0, 2.3, 0.1), record(200, 1.4, 0.75)]
-    text = printed(tables.table(summary(outcome.row({}, [0, 1], 17, [RECORDS, other]))))
+    text = printed(tables.table(summary(row_of({}, [0, 1], 17, [RECORDS, other]))))
     assert "1.3000 ± 0.1414" in text
     assert "0.7000 ± 0.0707" in text
 
@@ -133,7 +133,7 @@ def test_what_a_figure_says_fits_into_it(tmp_path, monkeypatch):
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
     results = []
     for i in range(8):
-        row = outcome.row({"hidden": f"{i}-" + "-".join(["500"] * 50)}, [0], 17, [RECORDS])
+        row = row_of({"hidden": f"{i}-" + "-".join(["500"] * 50)}, [0], 17, [RECORDS])
         results.append((row | {"run_directory": "runs/" + "long" * 12}, [RECORDS]))
     figures.bands(results, tmp_path / "bands.png", "a title of many words " * 9, NOTE * 5)
     (figure,) = drawn

@@ -189,7 +189,7 @@ def test_a_derivation_shows_gradients_and_the_mistake_of_the_report(tmp_path, ca
 
 def row(accuracy, **config):
     runs = [[{"step": 9, "test_loss": 1.0, "test_accuracy": accuracy + d}] for d in (-0.1, 0.1)]
-    return summary.row(config, [0, 1], 17, runs)
+    return summary.row_of(config, [0, 1], 17, runs)
 
 
 def test_accuracy_against_a_flag(tmp_path, drawn):

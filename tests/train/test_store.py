@@ -11,11 +11,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from train import files
 from train.data import load
 from train.errors import StoreError
-from train.run_directory import directory as store
-from train.run_directory import summary
+from train.run_directory import files, manifest, summary
 from train.run_directory.directory import RunDirectory
 
 
@@ -120,21 +118,21 @@ def test_sha256sum_reads_the_manifest(tmp_path):
 def test_a_manifest_that_is_cut_off_anywhere_is_refused(tmp_path):
     path = finished(tmp_path / "run") / "manifest.sha256"
     content = path.read_bytes()
-    assert store.read_manifest(path.parent).digests.keys() >= {"summary.json"}
+    assert manifest.read_manifest(path.parent).digests.keys() >= {"summary.json"}
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(StoreError, match=r"manifest.sha256 is damaged"):
-            store.read_manifest(path.parent)
+            manifest.read_manifest(path.parent)
 
 
 def test_a_run_is_known_by_what_its_config_says():
     config = {"command": "train.mlp", "learning_rate": 0.1, "runs": [{"seed": 1}, {"seed": 2}]}
     other_order = dict(reversed(config.items()))
-    assert store.identity(config) == store.identity(other_order)
-    assert store.identity(config) != store.identity(config | {"learning_rate": 0.2})
+    assert manifest.identity(config) == manifest.identity(other_order)
+    assert manifest.identity(config) != manifest.identity(config | {"learning_rate": 0.2})
     # Earlier versions took the bytes that they wrote.
     written = (json.dumps(config, indent=2) + "\n").encode()
-    assert hashlib.sha256(written).hexdigest() in store.identities(config)
+    assert hashlib.sha256(written).hexdigest() in manifest.identities(config)
 
 
 def test_a_number_that_is_not_finite_becomes_null(tmp_path):
@@ -184,7 +182,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 def test_a_row_holds_final_and_best_of_each_metric():
     records = [record(0, 2.5, 0.125), record(100, 0.5, 0.5), record(200, 0.75, 0.375)]
-    row = summary.row({"l2": 0.1}, [3], 17, [records])
+    row = summary.row_of({"l2": 0.1}, [3], 17, [records])
     assert row["config"] == {"l2": 0.1}
     assert row["seeds"] == [3]
     assert row["parameters"] == 17
@@ -200,7 +198,7 @@ def test_a_row_holds_final_and_best_of_each_metric():
 
 def test_a_row_of_several_seeds_has_their_mean_and_sample_deviation():
     runs = [[record(0, 2.5, 0.1), record(100, loss, 0.5)] for loss in (0.5, 0.7, 1.2)]
-    spread = summary.row({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
+    spread = summary.row_of({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
     assert spread["values"] == [0.5, 0.7, 1.2]
     assert spread["mean"] == pytest.approx(0.8)
     assert spread["std"] == pytest.approx(statistics.stdev([0.5, 0.7, 1.2]))
@@ -223,7 +221,7 @@ def test_what_ran_where_is_told():
 
 def test_configurations_rank_by_final_accuracy_then_loss_and_diverged_ones_last():
     finals = {"a": (0.5, 0.9), "b": (0.1, 0.7), "c": (0.4, 0.9)}
-    rows = [summary.row({"name": n}, [0], 17, [[record(9, *v)]]) for n, v in finals.items()]
-    rows.insert(0, summary.row({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
+    rows = [summary.row_of({"name": n}, [0], 17, [[record(9, *v)]]) for n, v in finals.items()]
+    rows.insert(0, summary.row_of({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
     ranked = sorted(rows, key=lambda row: summary.rank(row, "test"))
     assert [row["config"]["name"] for row in ranked] == ["c", "a", "b", "d"]

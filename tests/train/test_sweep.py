@@ -14,7 +14,7 @@ from train.metrics import BEST
 from train.mlp import main
 from train.report import figures, tables
 from train.report.progress import Progress
-from train.run_directory.summary import judge, rank, row
+from train.run_directory.summary import judge, rank, row_of
 from train.training_command import parse
 
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -345,14 +345,14 @@ def results(count):
     for i in range(count):
         runs = [[record(s, 1 + i + seed, 0.9 - 0.05 * i) for s in (0, 10)] for seed in (0, 1)]
         config = {"hidden": str(i), "learning_rate": 0.001 * (i + 1), "l2": 0.0}
-        found.append((row(config, [0, 1], 17, runs), runs))
+        found.append((row_of(config, [0, 1], 17, runs), runs))
     return found
 
 
 def test_the_table_has_a_row_for_each_configuration_and_fits(capsys):
     rows = [row for row, _ in results(3)]
     rows.append(
-        row(
+        row_of(
             rows[0]["config"] | {"hidden": "9"},
             [0, 1],
             17,

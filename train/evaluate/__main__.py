@@ -15,15 +15,15 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from train import files
 from train.data import Dataset
 from train.data.sources import SOURCES
 from train.data.split import load_for
 from train.errors import StoreError
+from train.evaluate import confusion_matrix
 from train.evaluate.image_file import read_images
 from train.processes.exit_status import answer
 from train.report import figures, tables
-from train.run_directory import reader, summary
+from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Arguments(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status, see `command_line.answer`."""
+    """Run the command; return its exit status, see `exit_status.answer`."""
     return answer(
         Arguments,
         _evaluate,
@@ -186,8 +186,6 @@ def _classify(
     recorded: float | None,
 ) -> None:
     """Print and write what the network gets right and wrong of a set of examples."""
-    from sklearn.metrics import confusion_matrix
-
     from train.evaluate.trained_network import losses, probabilities
 
     examples = getattr(network.sets, split)
@@ -195,7 +193,7 @@ def _classify(
         raise StoreError(f"--split {split}: this run held nothing out; take test or train")
     labels, logits = np.asarray(examples.labels), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
-    matrix = confusion_matrix(labels, predicted, labels=range(len(dataset.classes)))
+    matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
     right = int(np.trace(matrix))
     accuracy = right / len(labels)
     print(
@@ -204,26 +202,11 @@ def _classify(
     )
     if recorded is not None and recorded != accuracy:
         print(f"summary.json says {recorded:.4f}: this device computes otherwise than that one")
-    classes = [
-        {
-            "name": name,
-            "examples": int(matrix[i].sum()),
-            "accuracy": _share(matrix[i, i], matrix[i].sum()),
-            "precision": _share(matrix[i, i], matrix[:, i].sum()),
-        }
-        for i, name in enumerate(dataset.classes)
-    ]
-    console = tables.output()
-    print(
-        "\nAccuracy: the share of a class that is found; precision: of those taken for it, right."
-    )
-    console.print(_class_table(classes))
-    print("\nConfusion: a row for each true class, a column for each predicted one.")
-    console.print(_confusion_table(matrix, dataset.classes))
+    classes = confusion_matrix.per_class(matrix, dataset.classes)
+    confusion_matrix.show(matrix, classes)
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
-    shares = probabilities(logits[worst])
     mistakes = [
         {
             "index": int(i),
@@ -233,25 +216,11 @@ def _classify(
             "probability": float(share[predicted[i]]),
             "loss": float(loss[i]),
         }
-        for i, share in zip(worst, shares, strict=True)
+        for i, share in zip(worst, probabilities(logits[worst]), strict=True)
     ]
-    drawn = [
-        figures.Mistake(
-            np.asarray(examples.images[i]),
-            f"true {m['true']}, {m['true_probability']:.1%}\n"
-            f"predicted {m['predicted']}, {m['probability']:.1%}",
-        )
-        for i, m in zip(worst, mistakes, strict=True)
-    ]
-    print()
-    picture = out / "mistakes.png"
-    if drawn:
-        title = f"{len(drawn)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-        figures.mistakes(drawn, SOURCES[dataset.name].white, picture, title)
-        print(f"mistakes {picture}")
-    else:
-        picture.unlink(missing_ok=True)  # It would be that of another evaluation.
-        print("mistakes none")
+    title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
+    white = SOURCES[dataset.name].white
+    _draw(mistakes, np.asarray(examples.images[worst]), white, out / "mistakes.png", title)
     evaluation = {
         **of,
         "split": split,
@@ -266,34 +235,25 @@ def _classify(
     print(f"numbers  {out / 'evaluation.json'}")
 
 
-def _share(part: int, whole: int) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _class_table(classes: Sequence[dict[str, Any]]) -> Table:
-    table = Table()
-    for heading in ("class", "examples", "accuracy", "precision"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in classes:
-        shares = ("-" if row[k] is None else f"{row[k]:.4f}" for k in ("accuracy", "precision"))
-        table.add_row(Text(row["name"]), str(row["examples"]), *shares)
-    return table
-
-
-def _confusion_table(matrix: np.ndarray, names: Sequence[str]) -> Table:
-    """The confusion matrix; its columns are headed by the numbers of the classes."""
-    table = Table(padding=0)
-    table.add_column("")
-    for number in range(len(names)):
-        table.add_column(str(number), justify="right")
-    for number, (name, counts) in enumerate(zip(names, matrix, strict=True)):
-        head = name if name == str(number) else f"{number} {name}"
-        cells = [
-            Text(str(count) if count else "·", style="bold" if i == number else "")
-            for i, count in enumerate(counts)
-        ]
-        table.add_row(Text(head), *cells)
-    return table
+def _draw(
+    mistakes: Sequence[dict[str, Any]], images: np.ndarray, white: int, path: Path, title: str
+) -> None:
+    """Draw the images with what they are and what they were taken for."""
+    drawn = [
+        figures.Mistake(
+            image,
+            f"true {m['true']}, {m['true_probability']:.1%}\n"
+            f"predicted {m['predicted']}, {m['probability']:.1%}",
+        )
+        for image, m in zip(images, mistakes, strict=True)
+    ]
+    print()
+    if drawn:
+        figures.mistakes(drawn, white, path, title)
+        print(f"mistakes {path}")
+    else:
+        path.unlink(missing_ok=True)  # It would be that of another evaluation.
+        print("mistakes none")
 
 
 # --- other images --------------------------------------------------------------------------------

@@ -5,43 +5,20 @@ values; `check` reads the words before, so that each mistake has a line of its o
 """
 
 import contextlib
-import importlib.metadata
 import inspect
 import itertools
 import re
-import shutil
-import textwrap
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, NamedTuple
-
-import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from typing import Any
 
 from train.errors import ConfigError
 from train.flags import terminal
 from train.flags.config import FLAGS
-from train.flags.constraints import option
+from train.flags.help import help_or_version, menu, page
+from train.flags.options import Option, declared, make
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
-
-REGISTRY = ConstructorRegistry()
-
-
-@REGISTRY.primitive_rule
-def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
-    """Read a path; a shell leaves the ~ of --out=~/run as it is."""
-    if info.type is not Path:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda words: Path(words[0]).expanduser(),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda path: [str(path)],
-    )
 
 
 def read(kind: Any, words: Sequence[str], prog: str, about: str | None) -> Any:
@@ -62,7 +39,7 @@ def read(kind: Any, words: Sequence[str], prog: str, about: str | None) -> Any:
     if isinstance(kind, Mapping):
         first = words[0] if words else ""
         if first not in kind:
-            _help_or_version(words, lambda: menu(prog, about, kind))
+            help_or_version(_names(words), lambda: menu(prog, about, kind))
             if not words:
                 raise ConfigError(f"needs one of {', '.join(kind)} first; {prog} --help says more")
             raise ConfigError(
@@ -70,95 +47,22 @@ def read(kind: Any, words: Sequence[str], prog: str, about: str | None) -> Any:
             )
         kind, prog, words = kind[first], f"{prog} {first}", words[1:]
         about = inspect.getdoc(kind)
-    _help_or_version(words, lambda: _help(kind, prog, about))
+    help_or_version(_names(words), lambda: page(kind, prog, about))
     check(declared(kind), words, prog)
     try:
         with contextlib.redirect_stderr(terminal.Help()):
-            return _made(kind, words, prog)
+            return make(kind, words, prog)
     except SystemExit:
         raise ConfigError(f"the flags are not understood; {prog} --help explains them") from None
-
-
-def _made(kind: Any, words: Sequence[str], prog: str) -> Any:
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
-    return tyro.cli(kind, args=words, prog=prog, description="", config=config, registry=REGISTRY)
 
 
 # --- the flags of a command ----------------------------------------------------------------------
 
 
-class Flag(NamedTuple):
-    """A flag of a command, or a positional argument.
-
-    Attributes:
-        field: the name of the field that it sets.
-        name: such as --learning-rate; of a positional argument its name in the help.
-        types: what its value may be.
-        choices: words that its value may be.
-        several: whether it takes several values.
-        positional: whether it is a positional argument.
-        required: whether it has no default.
-    """
-
-    field: str
-    name: str
-    types: tuple[type, ...]
-    choices: tuple[Any, ...]
-    several: bool
-    positional: bool
-    required: bool
-
-    @property
-    def switch(self) -> bool:
-        """Whether it takes no value."""
-        return bool in self.types
-
-    @property
-    def numeric(self) -> bool:
-        """Whether its value is a number."""
-        return bool({int, float} & {*self.types})
-
-
-def declared(kind: Any) -> list[Flag]:
-    """Return the flags of a class or a function, in their order."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    found = []
-    for name, parameter in inspect.signature(kind).parameters.items():
-        hint, notes = hints[name], list[Any]()
-        if typing.get_origin(hint) is typing.Annotated:
-            hint, *notes = typing.get_args(hint)
-        if hasattr(hint, "__dataclass_fields__"):
-            found += declared(hint)
-        elif tyro.conf.Suppress not in notes:
-            found.append(_flag(name, hint, notes, parameter.default is inspect.Parameter.empty))
-    return found
-
-
-def _flag(field: str, hint: Any, notes: Sequence[Any], required: bool) -> Flag:
-    def noted(what: str) -> str | None:
-        return next((v for v in (getattr(note, what, None) for note in notes) if v), None)
-
-    positional = tyro.conf.Positional in notes
-    several = typing.get_origin(hint) is tuple
-    if several:
-        hint = typing.get_args(hint)[0]
-    parts = [hint] if isinstance(hint, type) else [*typing.get_args(hint)]
-    if typing.get_origin(hint) is Literal:
-        parts = [hint]
-    choices = [c for part in parts if typing.get_origin(part) is Literal for c in _choices(part)]
-    types = tuple(part for part in parts if isinstance(part, type) and part is not NoneType)
-    name = (noted("metavar") or field.upper()) if positional else option(noted("name") or field)
-    return Flag(field, name, types, tuple(choices), several, positional, required)
-
-
-def _choices(literal: Any) -> tuple[Any, ...]:
-    return typing.get_args(literal)
-
-
 # --- what is wrong with the words ----------------------------------------------------------------
 
 
-def check(flags: Sequence[Flag], words: Sequence[str], prog: str) -> None:
+def check(flags: Sequence[Option], words: Sequence[str], prog: str) -> None:
     """Raise a `ConfigError` for the first word that is no flag, or no value of its flag."""
     named = {flag.name: flag for flag in flags if not flag.positional}
     seen: dict[str, list[str]] = {}
@@ -200,6 +104,10 @@ def _grouped(words: Sequence[str]) -> Iterator[tuple[str, list[str], bool]]:
     yield flag, values, attached
 
 
+def _names(words: Sequence[str]) -> list[str]:
+    return [flag for flag, _, _ in _grouped(words)]
+
+
 def overridden(words: Sequence[str], later: Sequence[str]) -> list[str]:
     """Return the words of two command lines as one; a flag of the later one replaces the other."""
     replaced = {flag.replace("_", "-") for flag, _, _ in _grouped(later)}
@@ -212,7 +120,7 @@ def overridden(words: Sequence[str], later: Sequence[str]) -> list[str]:
 
 
 def _check_values(
-    flag: Flag, values: Sequence[str], attached: bool, flags: Sequence[Flag]
+    flag: Option, values: Sequence[str], attached: bool, flags: Sequence[Option]
 ) -> Sequence[str]:
     """Check the values of a flag; return the words behind it that are not its own."""
     free = any(other.positional for other in flags)
@@ -238,7 +146,7 @@ def _check_values(
 _NEITHER = "is neither a flag, nor a value of the flag before it"
 
 
-def _left_over(word: str, positional: Sequence[Flag], named: Mapping[str, Flag]) -> str:
+def _left_over(word: str, positional: Sequence[Option], named: Mapping[str, Option]) -> str:
     """Return what to say of a word that belongs to nothing."""
     if positional:
         names = " and ".join(flag.name for flag in positional)
@@ -253,14 +161,14 @@ def _left_over(word: str, positional: Sequence[Flag], named: Mapping[str, Flag])
     return f"{shortened(word)}: {_NEITHER}{meant}"
 
 
-def _twice(flag: Flag, before: Sequence[str], values: Sequence[str]) -> str:
+def _twice(flag: Option, before: Sequence[str], values: Sequence[str]) -> str:
     every = shortened(" ".join(dict.fromkeys([*before, *values])))
     if flag.several:
         return f"{flag.name}: is given twice; for several values write {flag.name} {every}"
     return f"{flag.name}: is given twice, and takes one value; give it once"
 
 
-def _check_value(flag: Flag, value: str) -> None:
+def _check_value(flag: Option, value: str) -> None:
     """Raise a `ConfigError` where a value is no number, no choice, or no path."""
     said, words = f"{flag.name} {shortened(value)}", _allowed(flag)
     if Path in flag.types:
@@ -292,7 +200,7 @@ def _check_value(flag: Flag, value: str) -> None:
     raise ConfigError(f"{said}: must be {words}{meant}")
 
 
-def _allowed(flag: Flag) -> str:
+def _allowed(flag: Option) -> str:
     """Return in words what a value may be."""
     if flag.field in FLAGS and (allowed := FLAGS[flag.field].allowed):
         return allowed.words
@@ -310,78 +218,3 @@ def _is_number(value: str, types: Sequence[type]) -> bool:
 
 
 # --- help ----------------------------------------------------------------------------------------
-
-
-def _help_or_version(words: Sequence[str], text: Callable[[], str]) -> None:
-    """Print the help or the version, and end, where the words ask for it."""
-    flags = [word for word, _, _ in _grouped(words)]
-    if "--help" in flags or "-h" in flags:
-        terminal.show(text())
-    elif "--version" in flags:
-        terminal.show(_version())
-    else:
-        return
-    raise SystemExit(0)
-
-
-def _version() -> str:
-    try:
-        return f"jaxnets {importlib.metadata.version('jaxnets')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "jaxnets, a checkout that is not installed"
-
-
-def _help(kind: Any, prog: str, about: str | None) -> str:
-    """Return the help of a command: usage, what it does, its flags by tyro, and examples."""
-    page = terminal.Help()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        _made(kind, ["--help"], prog)
-    _, _, boxes = page.getvalue().partition("\n\n")
-    boxes = "\n".join(line.rstrip() for line in boxes.splitlines())
-    positional = []
-    for flag in declared(kind):
-        if flag.positional:
-            several = " ..." if flag.several else ""
-            positional.append(
-                f"{flag.name}{several}" if flag.required else f"[{flag.name}{several}]"
-            )
-    return _page(" ".join([prog, *positional, "[FLAGS]"]), about, boxes)
-
-
-def menu(prog: str, about: str | None, commands: Mapping[str, Any]) -> str:
-    """Return a page that lists commands: a name, and what it is or the text that describes it."""
-    wide = max(map(len, commands))
-    lines = []
-    for name, command in commands.items():
-        text = command if isinstance(command, str) else inspect.getdoc(command)
-        described = _summary(text).partition("\n")[0]
-        lines.append(_wrapped(f"  {name:{wide}}  {described}", " " * (wide + 4)))
-    return _page(f"{prog} {{{','.join(commands)}}}", about, "\n".join(lines))
-
-
-def _page(usage: str, about: str | None, middle: str) -> str:
-    summary = "\n\n".join(_wrapped(" ".join(p.split())) for p in _summary(about).split("\n\n"))
-    examples = [line.strip() for line in (about or "").splitlines() if _is_example(line)]
-    shown = "\n".join(["Examples:", *(f"  {line}" for line in examples)])
-    more = _wrapped("-h or --help shows this page, --version the version of jaxnets.")
-    usage = _wrapped(f"usage: {usage}", " " * 7)
-    return "\n\n".join(
-        [usage, *filter(None, [summary]), middle.strip("\n"), more, *[shown] * bool(examples)]
-    )
-
-
-def _summary(about: str | None) -> str:
-    """Return a text without its examples."""
-    lines = inspect.cleandoc(about or "").splitlines()
-    return "\n".join(line for line in lines if not _is_example(line)).strip()
-
-
-def _is_example(line: str) -> bool:
-    return line.strip().startswith("python -m ")
-
-
-def _wrapped(text: str, indent: str = "") -> str:
-    width = max(40, min(100, shutil.get_terminal_size().columns))
-    return textwrap.fill(
-        text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from train import files
 from train.metrics import METRICS, RANKED_BY, Record, is_known
 from train.report import tables
-from train.run_directory import summary
+from train.run_directory import files, summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from train import files, metrics
+from train import metrics
 from train.errors import ConfigError
 from train.flags.command_line import overridden
 from train.flags.constraints import check_value
@@ -25,7 +25,7 @@ from train.flags.suggestions import near
 from train.processes.exit_status import answer
 from train.report import figures, tables
 from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
-from train.run_directory import reader, summary
+from train.run_directory import files, reader, summary
 
 # What --quick makes of an experiment: it shows that everything works, and no number of worth.
 QUICK_STEPS, QUICK_TRAIN, QUICK_TEST = 60, 2000, 500

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import Refusal
-from train.files import MANIFEST, digest, rendered, synchronise
+from train.run_directory.files import MANIFEST, digest, rendered, synchronise
 
 # Orbax is imported where it is used: that takes half a second, which no run should wait for before
 # its first step.

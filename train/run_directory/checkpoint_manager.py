@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from train.errors import StoreError
 from train.flags.sweep import Group
 from train.processes.collectives import gathered, is_first, wait
-from train.run_directory import directory as store
+from train.run_directory import manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
 from train.run_directory.summary import Result
@@ -129,7 +129,7 @@ class Saver:
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
         """The notes, where they are of this run and of this group."""
-        if notes.get("run") not in store.identities(self._directory.config):
+        if notes.get("run") not in manifest.identities(self._directory.config):
             raise OtherRunError(f"{path}: is not of this run, or has another name")
         if notes["group"] != number:
             raise CheckpointError(f"{path}: is not of this run, or has another name")
@@ -238,7 +238,7 @@ class Saver:
 
     def _notes(self, number: int) -> dict[str, Any]:
         return {
-            "run": store.identity(self._directory.config),
+            "run": manifest.identity(self._directory.config),
             "group": number,
             "metrics": self._directory.mark(),
             "results": [[r.diverged, r.stopped, r.parameters] for r in self._results],

@@ -8,30 +8,37 @@ manifest.sha256  the checksums of the files above, as `sha256sum --check` reads 
                  is not finished, that of config.json alone, because the others still change
 set-aside/       what was saved, but could not be used when the run was resumed
 
-and, of `train.saver`, parameters/ and, until the end, checkpoints/.
+and, of `checkpoint_manager`, parameters/ and, until the end, checkpoints/.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
-from train import files
 from train.errors import StoreError
-from train.files import MANIFEST, PARTIAL
 from train.metrics import Record
-
-CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+from train.run_directory import files
+from train.run_directory.files import MANIFEST, PARTIAL
+from train.run_directory.manifest import (
+    CONFIG,
+    CURVES,
+    METRICS,
+    SUMMARY,
+    Manifest,
+    identity,
+    reaches,
+)
 
 _FOLDERS = ("parameters", "checkpoints", "tensorboard", "set-aside")
 
@@ -68,75 +75,15 @@ def check_links(folder: Path) -> None:
             )
 
 
-def identity(config: Mapping[str, Any]) -> str:
-    """Return what tells one run from another: the sha256 of what config.json says."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _of_the_writer(method: Callable[..., None]) -> Callable[..., None]:
+    """Let a method do nothing where another process writes the directory."""
 
+    @functools.wraps(method)
+    def written(self: "RunDirectory", *arguments: Any) -> None:
+        if self.writes:
+            method(self, *arguments)
 
-def identities(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the identity of a run, and the one that earlier versions gave it."""
-    return identity(config), hashlib.sha256(files.rendered_json(config)).hexdigest()
-
-
-class Manifest(NamedTuple):
-    """What manifest.sha256 holds.
-
-    Attributes:
-        digests: the sha256 of files by name.
-        identity: that of the run. config.json is held to this instead of its own digest, so that
-            another program may write it with other white space.
-    """
-
-    digests: dict[str, str]
-    identity: str
-
-    def rendered(self) -> str:
-        """Return the lines; `sha256sum --check` skips the last one."""
-        return f"{files.rendered(self.digests)}{_SAYS}{self.identity}\n"
-
-
-_SAYS = "# sha256 of what config.json says, in one line with sorted keys: "
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Read manifest.sha256; None where there is none, as of a run of an earlier version.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    path = folder / MANIFEST
-    if not os.path.lexists(path):
-        return None
-    try:
-        text = path.read_bytes().decode(errors="replace")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    *lines, last = text.splitlines() or [""]
-    pairs = [line.partition("  ") for line in lines]
-    found = Manifest(
-        {name: digest for digest, _, name in pairs if name in (CONFIG, METRICS, SUMMARY, CURVES)},
-        last.removeprefix(_SAYS),
-    )
-    sums = (found.identity, *found.digests.values())
-    if text != found.rendered() or not all(re.fullmatch("[0-9a-f]{64}", sum_) for sum_ in sums):
-        raise StoreError(
-            f"{path} is damaged; without it the other files are read without their checksums, so "
-            f"compare them with a copy, if there is one, and remove it"
-        )
-    return found
-
-
-def whole(folder: Path, manifest: Manifest | None, name: str) -> bool:
-    """Whether a file is as the manifest says; one that it does not name is not."""
-    try:
-        return manifest is not None and files.digest(folder / name) == manifest.digests.get(name)
-    except OSError:
-        return False
-
-
-def reaches(metrics: bytes, mark: Mapping[str, Any]) -> bool:
-    """Whether metrics.jsonl begins with what it held when `mark` was made."""
-    return hashlib.sha256(metrics[: mark["bytes"]]).hexdigest() == mark["sha256"]
+    return written
 
 
 class RunDirectory:
@@ -146,17 +93,22 @@ class RunDirectory:
         path: the folder.
         curves: where the figure belongs.
         followers: are told of each line of metrics.jsonl.
+        writes: whether this process writes the files; of several processes, one does.
     """
 
-    def __init__(self, path: Path):
-        """Open a folder, and keep other processes out of it.
+    def __init__(self, path: Path, writes: bool = True):
+        """Open a folder, and keep other processes that would write out of it.
 
         Raises:
             StoreError: there is one in it already, or the folder is not as one was left.
         """
-        self.path = path
+        self.path, self.writes = path, writes
         self.curves = path / CURVES
         self.followers: list[Callable[[Record], None]] = []
+        self._digest, self._length = hashlib.sha256(), 0
+        if not writes:
+            self._metrics = (path / METRICS).open("rb", buffering=0)
+            return
         check_links(path)
         self._metrics = (path / METRICS).open("ab", buffering=0)
         try:
@@ -167,7 +119,6 @@ class RunDirectory:
                 f"{path}: another process trains there; wait for its end, or name another folder "
                 f"with --out"
             ) from None
-        self._digest, self._length = hashlib.sha256(), 0
 
     @classmethod
     def create(cls, out: Path | None, name: str) -> "RunDirectory":
@@ -206,6 +157,7 @@ class RunDirectory:
     ) -> None:
         self._metrics.close()
 
+    @_of_the_writer
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.json; raise a `StoreError` where another process did meanwhile."""
         if (self.path / CONFIG).exists():
@@ -218,11 +170,13 @@ class RunDirectory:
         """What config.json says."""
         return files.parsed_json((self.path / CONFIG).read_bytes())
 
+    @_of_the_writer
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json and the manifest of a finished run; curves.png is there already."""
         files.write_json(self.path / SUMMARY, summary)
         self._seal(CONFIG, METRICS, SUMMARY, CURVES)
 
+    @_of_the_writer
     def reopen(self) -> None:
         """Make an unfinished run of a finished one, before anything in it changes."""
         for path in self.path.glob(f"*{PARTIAL}"):
@@ -238,10 +192,12 @@ class RunDirectory:
         with files.replacing(self.path / MANIFEST) as file:
             file.write(Manifest(digests, identity(self.config)).rendered().encode())
 
+    @_of_the_writer
     def set_aside(self, path: Path) -> None:
         """Move a folder of the run directory to set-aside/."""
         path.rename(self._aside(path))
 
+    @_of_the_writer
     def keep_metrics(self) -> None:
         """Copy metrics.jsonl to set-aside/, before it is cut off."""
         with files.replacing(self._aside(self.path / METRICS)) as file:
@@ -258,6 +214,7 @@ class RunDirectory:
             free = kept.with_name(f"{kept.name}-{number}")
         return free
 
+    @_of_the_writer
     def append(self, record: Record) -> None:
         """Add a line to metrics.jsonl, and hand it to the system."""
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
@@ -274,7 +231,8 @@ class RunDirectory:
 
     def mark(self) -> dict[str, Any]:
         """Hand metrics.jsonl to the disk, and return how many bytes it has, with their sha256."""
-        os.fsync(self._metrics.fileno())
+        if self.writes:
+            os.fsync(self._metrics.fileno())
         return {"bytes": self._length, "sha256": self._digest.hexdigest()}
 
     def reaches(self, mark: Mapping[str, Any]) -> bool:
@@ -288,11 +246,13 @@ class RunDirectory:
 
     def go_back(self, size: int) -> list[Record]:
         """Cut metrics.jsonl off at so many bytes; return the lines that it has then."""
-        self._metrics.truncate(size)
-        content = (self.path / METRICS).read_bytes()
+        if self.writes:
+            self._metrics.truncate(size)
+        content = (self.path / METRICS).read_bytes()[:size]
         self._digest, self._length = hashlib.sha256(content), len(content)
         return [json.loads(line) for line in content.splitlines()]
 
+    @_of_the_writer
     def discard(self) -> None:
         """Remove what a run left that did not come to its first step."""
         if (self.path / "checkpoints").exists() or (self.path / "parameters").exists():
@@ -302,42 +262,3 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # The user's own folder may hold other things.
             self.path.rmdir()
-
-
-class Follower(RunDirectory):
-    """A run directory that another process writes: this one reads it."""
-
-    def __init__(self, path: Path):
-        self.path, self.followers = path, []
-        self.curves = path / CURVES
-        self._metrics = (path / METRICS).open("rb", buffering=0)
-
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Leave it to the other process, as all that follows."""
-
-    def append(self, record: Record) -> None:
-        """Write nothing."""
-
-    def mark(self) -> dict[str, Any]:
-        """Return a mark of nothing."""
-        return {}
-
-    def go_back(self, size: int) -> list[Record]:
-        """Return the lines that metrics.jsonl has; the other process cut it off."""
-        content = (self.path / METRICS).read_bytes()[:size]
-        return [json.loads(line) for line in content.splitlines()]
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Write nothing."""
-
-    def reopen(self) -> None:
-        """Remove nothing."""
-
-    def set_aside(self, path: Path) -> None:
-        """Move nothing."""
-
-    def keep_metrics(self) -> None:
-        """Copy nothing."""
-
-    def discard(self) -> None:
-        """Remove nothing."""

@@ -14,18 +14,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train import files
 from train.data.sources import data_folder
 from train.errors import ConfigError, StoreError
 from train.flags.config import Run, flags, replaced
 from train.flags.constraints import check_together
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
-from train.run_directory import directory
-from train.run_directory import summary as outcome
+from train.run_directory import files
 from train.run_directory.checkpoint import CheckpointError, load_notes
-from train.run_directory.directory import CONFIG, CURVES, METRICS, SUMMARY, Manifest
+from train.run_directory.manifest import (
+    CONFIG,
+    CURVES,
+    METRICS,
+    SUMMARY,
+    Manifest,
+    reaches,
+    read_manifest,
+    whole,
+)
 from train.run_directory.stored_config import COMMANDS, Config, read_config, shown
-from train.run_directory.summary import check_rows
+from train.run_directory.summary import check_rows, configuration, is_number, ranked, row_of, spread
 
 
 class Results(NamedTuple):
@@ -66,7 +73,7 @@ def read(path: Path) -> Results:
     if not (path / CONFIG).is_file():
         problem = f"holds no {CONFIG}" if path.is_dir() else "is not a folder"
         raise StoreError(f"{path} {problem}: name a run directory, which a training command made")
-    config, manifest = read_config(path), directory.read_manifest(path)
+    config, manifest = read_config(path), read_manifest(path)
     finished = is_finished(path, manifest)
     if manifest is not None and finished:
         check_metrics(path, manifest)
@@ -74,13 +81,13 @@ def read(path: Path) -> Results:
         _check_marks(path, config)
     by_configuration: dict[str, list[int]] = {}
     for index, found in enumerate(config.runs):
-        key = json.dumps(outcome.configuration(found), sort_keys=True)
+        key = json.dumps(configuration(found), sort_keys=True)
         by_configuration.setdefault(key, []).append(index)
     results = Results(path, config, _records(path, config), by_configuration)
     if not finished:
         return results
     names = {SUMMARY, CURVES} & (manifest.digests.keys() if manifest else set())
-    damaged = frozenset(name for name in names if not directory.whole(path, manifest, name))
+    damaged = frozenset(name for name in names if not whole(path, manifest, name))
     return results._replace(summary=_summary(results, SUMMARY in damaged), damaged=damaged)
 
 
@@ -90,7 +97,7 @@ def finished(path: Path) -> Results | None:
     Raises:
         StoreError: a file of it is damaged.
     """
-    return read(path) if is_finished(path, directory.read_manifest(path)) else None
+    return read(path) if is_finished(path, read_manifest(path)) else None
 
 
 def is_finished(path: Path, manifest: Manifest | None) -> bool:
@@ -100,7 +107,7 @@ def is_finished(path: Path, manifest: Manifest | None) -> bool:
 
 def check_metrics(path: Path, manifest: Manifest) -> None:
     """Raise a `StoreError` unless metrics.jsonl of a finished run is as it was written."""
-    if not directory.whole(path, manifest, METRICS):
+    if not whole(path, manifest, METRICS):
         raise StoreError(
             f"{path / METRICS} does not have the checksum in {files.MANIFEST}: put it back from a "
             f"copy, or train again with another --out"
@@ -167,7 +174,7 @@ def _check_record(
     if record.keys() != names or not names - {"run", "seed", "step"} <= LARGEST.keys():
         raise ValueError(f"step {step} of run {run} has other metrics than there are")
     for name in names - {"run", "seed", "step"}:
-        if not outcome.is_number(record[name], LARGEST[name]):
+        if not is_number(record[name], LARGEST[name]):
             raise ValueError(f"{name} of run {run} at step {step} is {shown(record[name])}")
 
 
@@ -182,7 +189,7 @@ def _check_marks(path: Path, config: Config) -> None:
                 marks[folder] = notes["metrics"]
     content = (path / METRICS).read_bytes() if marks and (path / METRICS).is_file() else b""
     for folder, mark in marks.items():
-        if not directory.reaches(content, mark):
+        if not reaches(content, mark):
             raise StoreError(f"{path / METRICS} is damaged: {folder} goes with other lines")
 
 
@@ -205,7 +212,7 @@ def _summary(results: Results, damaged: bool) -> dict[str, Any]:
         f"warning: {path} does not have the checksum in {files.MANIFEST}: made anew from {METRICS}",
         file=sys.stderr,
     )
-    rows = [row for row, _ in outcome.ranked(_from_records(results, _ends(results)))]
+    rows = [row for row, _ in ranked(_from_records(results, _ends(results)))]
     return {"dataset": _dataset(results), "rows": rows}
 
 
@@ -245,7 +252,7 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
         return
     for row, records in _from_records(results):
         if not any(records):
-            nothing = outcome.spread([None] * len(records))
+            nothing = spread([None] * len(records))
             for name in itertools.chain(*map(names_on, SETS)):
                 row[name] = {"final": nothing, "best": nothing}
         last = min(lines[-1]["step"] if lines else 0 for lines in records)
@@ -257,14 +264,14 @@ def _from_records(
 ) -> Iterator[tuple[dict[str, Any], list[list[Record]]]]:
     """The configurations, made of their evaluations; `ends` is known of a run that finished."""
     for indices in results.by_configuration.values():
-        config = outcome.configuration(results.runs[indices[0]])
+        config = configuration(results.runs[indices[0]])
         records = [results.records[index] for index in indices]
         runs = [results.runs[index] for index in indices]
         known = [
             ends[index] if ends else (_divergence(results.records[index]), None, None)
             for index in indices
         ]
-        row = outcome.row(
+        row = row_of(
             config,
             [run["seed"] for run in runs],
             known[0][2],

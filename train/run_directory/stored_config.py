@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from train import files
 from train.data import Dataset
 from train.data.sources import SOURCES
 from train.errors import ConfigError, StoreError
 from train.flags.config import ConvnetRun, Lockstep, MlpRun, Run, flags
 from train.flags.constraints import check_value
 from train.flags.sweep import varying
-from train.run_directory import directory, stored_config
-from train.run_directory.directory import CONFIG
+from train.run_directory import files
+from train.run_directory.directory import check_links
+from train.run_directory.manifest import CONFIG, identities, identity, read_manifest
 
 # The commands that train, and the dataclass of their flags. No other is ever imported.
 COMMANDS: dict[str, type[Run]] = {"train.mlp": MlpRun, "train.convnet": ConvnetRun}
@@ -51,19 +51,19 @@ def read_config(path: Path) -> Config:
         StoreError: it is damaged, or a flag in it is not what the command line allows.
         OSError: it cannot be read.
     """
-    directory.check_links(path)
+    check_links(path)
     file = path / CONFIG
     try:
         content = files.parsed_json(file.read_bytes())
     except ValueError as error:
         raise NoConfig(f"{file} is damaged: {error}") from error
-    manifest = directory.read_manifest(path)
-    if manifest is not None and directory.identity(content) != manifest.identity:
+    manifest = read_manifest(path)
+    if manifest is not None and identity(content) != manifest.identity:
         raise StoreError(
             f"{file} does not say what it said when {files.MANIFEST} was written: put it back from "
             f"a copy, or train again with another --out"
         )
-    identities = directory.identities(content)
+    known = identities(content)
     command, fingerprint = content.pop("command", None), content.pop("fingerprint", None)
     given, differing = content.pop("flags", None), content.pop("runs", [{}])
     if not (isinstance(command, str) and isinstance(given, dict) and isinstance(fingerprint, str)):
@@ -90,7 +90,7 @@ def read_config(path: Path) -> Config:
                 raise ConfigError(f"{name} {shown(value)}: does not belong there")
     except ConfigError as error:
         raise StoreError(f"{file} is damaged: {error}") from error
-    return Config(command, fingerprint, given, runs, identities)
+    return Config(command, fingerprint, given, runs, known)
 
 
 def _hints(kind: type[Run]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def stored(folder: Path, command: str, flag: str = "--resume") -> Config:
         StoreError: it is no run directory, or that of another command.
     """
     try:
-        config = stored_config.read_config(folder)
+        config = read_config(folder)
     except OSError as error:
         raise StoreError(
             f"{flag} {folder}: must be a run directory; {CONFIG} cannot be read: {error.strerror}"

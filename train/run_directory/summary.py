@@ -39,7 +39,7 @@ class Result:
     parameters: int = 0
 
 
-def row(
+def row_of(
     config: dict[str, Any],
     seeds: Sequence[int],
     parameters: int | None,
@@ -140,7 +140,7 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
         records = [result.records for result in several]
         folds = [result.run.data.fold or 0 for result in several]
         yield (
-            row(
+            row_of(
                 config,
                 [result.run.training.seed for result in several],
                 several[0].parameters,
