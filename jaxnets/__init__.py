@@ -1,4 +1,6 @@
-"""Neural networks in JAX whose gradients are written out by hand and proved against autodiff."""
+"""Neural networks in JAX whose gradients are written out by hand and checked against autodiff."""
+
+from importlib import metadata as _metadata
 
 from jaxnets import _interrupt as _interrupt  # First.
 from jaxnets import initializers, layers, nets, ops
@@ -7,3 +9,8 @@ from jaxnets._costs import costs
 from jaxnets._gradcheck import gradcheck
 
 __all__ = ["autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
+
+try:
+    __version__ = _metadata.version("jaxnets")
+except _metadata.PackageNotFoundError:  # A checkout that is not installed.
+    __version__ = "0+unknown"

@@ -12,6 +12,7 @@ from train.data import Dataset, split
 from train.flags.config import Run
 from train.report import figures
 from train.reproduce import __main__ as reproduce
+from train.reproduce import quick
 from train.reproduce.experiments import EXPERIMENTS
 from train.run_directory import summary
 from train.training_command import parse
@@ -31,11 +32,11 @@ def runs_of(command):
 @pytest.mark.parametrize(("experiment", "command"), COMMANDS, ids=IDS)
 def test_every_command_is_one_that_a_person_can_give(experiment, command):
     runs = runs_of(command)
-    less = runs_of(reproduce.reduced(command, experiment))
+    less = runs_of(quick.reduced(command, experiment))
     assert len(less) == len(runs) or experiment.quick
-    assert max(run.training.steps for run in less) <= reproduce.QUICK_STEPS
+    assert max(run.training.steps for run in less) <= quick.QUICK_STEPS
     for run in less:
-        assert run.data.train_examples == reproduce.QUICK_TRAIN
+        assert run.data.train_examples == quick.QUICK_TRAIN
         assert run.training.epochs is None
         assert (run.data.validation == 0) == (runs[0].data.validation == 0)
 
@@ -44,8 +45,8 @@ def test_every_command_is_one_that_a_person_can_give(experiment, command):
 def test_every_number_of_a_report_has_a_configuration(experiment):
     """And one alone: what the flags say tells it from the others."""
     runs = [run for command in experiment.commands for run in runs_of(command)]
-    for quick in (False, True):
-        commands = [reproduce.reduced(c, experiment) if quick else c for c in experiment.commands]
+    for less in (False, True):
+        commands = [quick.reduced(c, experiment) if less else c for c in experiment.commands]
         runs = [run for command in commands for run in runs_of(command)]
         configs = [
             {name: value for part in vars(run).values() for name, value in vars(part).items()}
@@ -55,7 +56,7 @@ def test_every_number_of_a_report_has_a_configuration(experiment):
             matching = [
                 config
                 for config in configs
-                if reproduce._matches(config, reported, experiment, quick)
+                if reproduce._matches(config, reported, experiment, less)
             ]
             assert len(matching) == 1, reported
 
@@ -146,9 +147,9 @@ def test_an_experiment_ends_in_a_table_a_figure_and_a_file(tmp_path, capsys, lit
 )
 def test_every_experiment_in_little(experiment, tmp_path, monkeypatch, little_data):
     """From its own commands to the numbers beside the report's, on noise."""
-    monkeypatch.setattr(reproduce, "QUICK_STEPS", 2)
-    monkeypatch.setattr(reproduce, "QUICK_TRAIN", 440)
-    monkeypatch.setattr(reproduce, "QUICK_TEST", 20)
+    monkeypatch.setattr(quick, "QUICK_STEPS", 2)
+    monkeypatch.setattr(quick, "QUICK_TRAIN", 440)
+    monkeypatch.setattr(quick, "QUICK_TEST", 20)
     assert reproduce.main([experiment.name, "--quick", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "quick" / experiment.name
     result = json.loads((folder / "result.json").read_text())

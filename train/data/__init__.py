@@ -1,4 +1,7 @@
-"""TODO."""
+"""Data sets: where they come from, how they are read and prepared, and how they are divided.
+
+May import `train.flags` and `train.processes`; never JAX.
+"""
 
 from train.data.dataset import Dataset, load
 

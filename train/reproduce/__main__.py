@@ -6,7 +6,6 @@ python -m train.reproduce all --quick
 """
 
 import importlib
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,16 +18,13 @@ from rich.text import Text
 
 from train import metrics
 from train.errors import ConfigError
-from train.flags.command_line import overridden
 from train.flags.constraints import check_value
 from train.flags.suggestions import near
 from train.processes.exit_status import answer
 from train.report import figures, tables
 from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
+from train.reproduce.quick import QUICK_STEPS, QUICK_TEST, QUICK_TRAIN, reduced, reduced_steps
 from train.run_directory import files, reader, summary
-
-# What --quick makes of an experiment: it shows that everything works, and no number of worth.
-QUICK_STEPS, QUICK_TRAIN, QUICK_TEST = 60, 2000, 500
 
 _Names = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
@@ -203,38 +199,6 @@ def reproduce(experiment: Experiment, options: Options) -> int:
     return 0
 
 
-def reduced(command: str, experiment: Experiment) -> str:
-    """Return a command in the reduced form of --quick.
-
-    Args:
-        command: what follows `python -m train.`.
-        experiment: what it belongs to.
-    """
-    every = _reduced_steps(experiment)
-    steps = [every[number] for number in _steps(command)] or [QUICK_STEPS]
-    shorter = [
-        f"--steps {' '.join(map(str, steps))} --eval-every {max(1, max(steps) // 3)}",
-        f"--train-examples {QUICK_TRAIN} --test-examples {QUICK_TEST}",
-    ]
-    if re.search(r"--validation [1-9]", command):
-        shorter.append(f"--validation {QUICK_TEST}")
-    words = re.sub(r"--epochs \d+", "", command).split()
-    for other in (" ".join(shorter), experiment.quick):
-        words = overridden(words, other.split())
-    return " ".join(words)
-
-
-def _reduced_steps(experiment: Experiment) -> dict[int, int]:
-    """What --quick makes of each number of steps of an experiment, in proportion."""
-    every = {number for command in experiment.commands for number in _steps(command)}
-    return {n: max(1, n * QUICK_STEPS // max(*every, QUICK_STEPS)) for n in every}
-
-
-def _steps(command: str) -> list[int]:
-    match = re.search(r"--steps((?: \d+)+)", command)
-    return [int(word) for word in match[1].split()] if match else []
-
-
 def compared(
     experiment: Experiment, rows: Sequence[dict[str, Any]], quick: bool
 ) -> list[dict[str, Any]]:
@@ -270,7 +234,7 @@ def _matches(
     """Whether a configuration is that of a number of the report."""
     where = dict(reported.where)
     if quick and "steps" in where:
-        where["steps"] = _reduced_steps(experiment)[int(str(where["steps"]))]
+        where["steps"] = reduced_steps(experiment)[int(str(where["steps"]))]
     return all(config[name] == value for name, value in where.items())
 
 
