@@ -235,10 +235,12 @@ def _imported(target: str) -> Callable:
 
 
 def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
-    meant = near(target or "", known)
+    target = target or ""
+    module, _, function = target.rpartition(".")
+    meant = f"; did you mean {module}:{function}?" if module and function else near(target, known)
     return Refusal(
-        f"no op is called {shortened(target or '')!r}{meant}; there are {', '.join(known)}; "
-        f"PACKAGE.MODULE:FUNCTION works"
+        f"no op is called {shortened(target)!r}: must be PACKAGE.MODULE:FUNCTION, or one of "
+        f"{', '.join(known)}{shortened(meant)}"
     )
 
 

@@ -1,8 +1,7 @@
 """Training runs: data sets, configuration, the run itself, its records and reports."""
 
-import sys
+from train.launch import launched
 
-from train.signals import answer_at_once
+COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
-if sys.argv[:1] == ["-m"]:  # While Python looks for the module of `python -m train.mlp`.
-    answer_at_once()
+launched("train", COMMANDS)

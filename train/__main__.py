@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from train import COMMANDS
 from train.command_line import answer
-
-COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,8 +94,7 @@ def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[outcom
 def _check_out(out: Path) -> None:
     """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
     if out.suffix not in _FORMATS:
-        name = str(out) if out.name else "''"
-        raise StoreError(f"--out {name}: must end in {', '.join(_FORMATS)}")
+        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
     numbers = out.with_suffix(".json")
     if not out.parent.is_dir():
         raise StoreError(f"--out {out}: {out.parent} is not a folder")

@@ -53,7 +53,7 @@ class Arguments(NamedTuple):
         tyro.conf.arg(
             metavar="FILE",
             help="Classify an image instead: a PNG or JPEG file, which is brought to the size and "
-            "colours of the data, or a .npy file, [H,W,C], [N,H,W,C] or, if grey, [H,W], "
+            "colours of the data, or a .npy file, [H, W, C], [N, H, W, C] or, if grey, [H, W], "
             "with pixels as in the data.",
             help_behavior_hint="(default: not used)",
         ),

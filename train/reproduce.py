@@ -21,7 +21,8 @@ from train import figures, files, outcome, report, results
 from train.allowed import ConfigError, check_value
 from train.command_line import answer, overridden
 from train.experiments import EXPERIMENTS, Experiment, Reported
-from train.suggestions import near
+from train.suggestions import near, separated
+from train.terminal import shortened
 
 # What --quick makes of an experiment: it shows that everything works, and no number of worth.
 QUICK_STEPS, QUICK_TRAIN, QUICK_TEST = 60, 2000, 500
@@ -110,15 +111,19 @@ def _reproduce(options: Options) -> int:
 def select(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of these names, in their order; raise a `ConfigError` for others."""
     known = {experiment.name.lower(): experiment for experiment in EXPERIMENTS}
-    if [name.lower() for name in names] == ["all"]:
-        return list(EXPERIMENTS)
     for name in names:
-        if name.lower() not in known:
+        if name.lower() not in (*known, "all"):
             every = [experiment.name for experiment in EXPERIMENTS]
+            words = separated(names)
+            meant = near(name, every)
+            if separated([name]) != [name]:
+                meant = f"; they are separated by spaces: {' '.join(words)}" if words else ""
             raise ConfigError(
-                f"experiment {name}: must be all, or one of {', '.join(every)}{near(name, every)}"
+                f"experiment {shortened(name)!r}: must be all, or one of {', '.join(every)}"
+                f"{shortened(meant)}"
             )
-    return [known[name.lower()] for name in dict.fromkeys(names)]
+    chosen = dict.fromkeys(name.lower() for name in names)
+    return list(EXPERIMENTS) if "all" in chosen else [known[name] for name in chosen]
 
 
 def listing(console: Console) -> None:
