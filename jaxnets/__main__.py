@@ -25,11 +25,13 @@ from jaxnets.costs import Costs, costs
 from jaxnets.gradcheck import gradcheck
 from train.allowed import Refusal
 from train.command_line import answer
+from train.report import output
 from train.suggestions import near
 from train.terminal import shortened
 
 _CHECKED_SHAPE = (8, 16)
 _MEASURED_SHAPE = (1024, 256)
+_WIDE = 120  # What the tables take in a file or a pipe.
 
 Target = Annotated[
     str | None,
@@ -113,7 +115,7 @@ def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
                 f"{cost.explicit.flops / cost.autodiff.flops:.2f}",
                 f"{cost.time_ratio:.2f}",
             )
-    _print(table)
+    output(_WIDE).print(table)
     for report in failed:
         print(f"\n{report}")
     return 1 if failed else 0
@@ -143,7 +145,7 @@ def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     if len(chosen) == 1:
         print(measured)
     else:
-        _print(table)
+        output(_WIDE).print(table)
     return 0
 
 
@@ -153,12 +155,6 @@ def _table(*columns: str) -> Table:
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table
-
-
-def _print(table: Table) -> None:
-    # A file or a pipe has no width, and takes the table as wide as it is.
-    console = Console()
-    Console(width=None if console.is_terminal else 120).print(table)
 
 
 def _residuals(cost: Costs) -> str:

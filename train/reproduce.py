@@ -100,7 +100,7 @@ def _reproduce(options: Options) -> int:
     check_value("seeds", options.seeds)
     chosen = select(options.names)
     if not chosen:
-        listing(Console())
+        listing(report.output())
     for experiment in chosen:
         status = reproduce(experiment, options)
         if status:

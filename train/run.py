@@ -66,7 +66,8 @@ def command(
     Returns:
         The exit status: 0; 1 after a loss that is not finite, out of memory, or where a file cannot
         be written; 2 after wrong flags, or without the data or a device; 130 after Ctrl-C, 143
-        after SIGTERM. Each but 0 comes with one line on stderr.
+        after SIGTERM; 141 where the reader of the output has left. Each but 0 comes with one line
+        on stderr.
     """
     terminal.set_up()
     try:
@@ -76,6 +77,10 @@ def command(
             return processes.end(0)
     except Refusal as error:
         message, status = f"error: {error}", 2
+    except BrokenPipeError as error:
+        terminal.leave_closed_pipe()
+        line = "the reader of standard output has left"
+        message, status = "; ".join([line, *notes(error)]), terminal.CLOSED_PIPE
     except (FloatingPointError, MemoryError, OSError) as error:
         message, status = "; ".join([f"error: {error}", *notes(error)]), 1
     except Stopped as stopped:
