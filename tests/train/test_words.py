@@ -225,17 +225,19 @@ def test_the_flags_of_one_network_alone_are_pointed_to():
 
 
 # Words that make sense somewhere, and some that never do.
-BAG = """
-mnist adam 0.1 0,1 1e3 -1 nan inf -- - --- -1e5 all A1 prepare show check runs a,b é± { %s ''
---learning-rate --lr --hidden --seeds --out --predict --run --from --dtype --shapes -n3 ~ ~x/y
---steps=3 --dry-run=1 --test-curve --no-quick --name= --=3 /dev/null ..
-""".split()
-BAG += ["", " ", "\n", "--\t", "\udcff", "\x1b[31m", "9" * 5000, "--" + "x" * 5000]
+BAG = [
+    "mnist", "adam", "0.1", "0,1", "1e3", "-1", "nan", "inf", "--", "-", "---", "-1e5", "all",
+    "A1", "prepare", "show", "check", "runs", "a,b", "é±", "{", "%s", "''", "--learning-rate",
+    "--lr", "--hidden", "--seeds", "--out", "--predict", "--run", "--from", "--dtype",
+    "--shapes", "-n3", "~", "~x/y", "--steps=3", "--dry-run=1", "--test-curve", "--no-quick",
+    "--name=", "--=3", "/dev/null", "..", "", " ", "\n", "--\t", "\udcff", "\x1b[31m",
+    "9" * 5000, "--" + "x" * 5000,
+]  # fmt: skip
 
 
-def test_four_hundred_lines_of_nonsense_are_refused_in_one_line_each(said):
+def test_two_hundred_lines_of_nonsense_are_refused_in_one_line_each(said):
     generator = random.Random(4)
-    for _ in range(400):
+    for _ in range(200):
         command = generator.choice(PAGES)
         words = [generator.choice(BAG) for _ in range(generator.randrange(6))]
         words.insert(generator.randrange(len(words) + 1), f"--q{generator.choice(BAG)}")
