@@ -204,7 +204,7 @@ def _choices(literal: Any) -> tuple[Any, ...]:
 def check(flags: Sequence[Flag], words: Sequence[str], prog: str) -> None:
     """Raise a `ConfigError` for the first word that is no flag, or no value of its flag."""
     named = {flag.name: flag for flag in flags if not flag.positional}
-    seen: dict[str, list[str]] = {}
+    seen: set[str] = set()
     free: list[tuple[str, Flag | None]] = []  # Words that are no flag's, and the flag before each.
     for word, values, attached in _grouped(words):
         if not word:
@@ -215,9 +215,7 @@ def check(flags: Sequence[Flag], words: Sequence[str], prog: str) -> None:
             known = [*named, "--help", "--version"]
             raise ConfigError(f"{shortened(word)}: there is no such flag{near(word, known)}")
         flag = named[name]
-        if name in seen and not flag.switch:
-            raise ConfigError(_twice(flag, seen[name], values))
-        seen[name] = values
+        seen.add(name)
         left = _check_values(flag, values, attached, flags)
         free += [(value, None if flag.switch else flag) for value in left]
     positional = [flag for flag in flags if flag.positional]
@@ -303,13 +301,6 @@ def _left_over(
             return f"{word}: is no flag; did you mean {flag.name} {word}?"
     meant = near(f"--{word}", [*named, "--help", "--version"])
     return f"{shortened(word)}: {_NEITHER}{meant}"
-
-
-def _twice(flag: Flag, before: Sequence[str], values: Sequence[str]) -> str:
-    every = shortened(" ".join(dict.fromkeys([*before, *values])))
-    if flag.several:
-        return f"{flag.name}: is given twice; for several values write {flag.name} {every}"
-    return f"{flag.name}: is given twice, and takes one value; give it once"
 
 
 def _check_value(flag: Flag, value: str, beside: Sequence[str] = ()) -> None:

@@ -125,14 +125,6 @@ MISTAKES = [
         "train.evaluate a b",
         "b: is one word too many; the command takes one RUN_DIR: run the command once for each",
     ),
-    (
-        "train.mlp --seeds 3 --seeds 4",
-        "--seeds: is given twice, and takes one value; give it once",
-    ),
-    (
-        "train.mlp --hidden 3 --hidden 4",
-        "--hidden: is given twice; for several values write --hidden 3 4",
-    ),
     ("train.mlp --dry-run yes", "--dry-run yes: takes no value; give --dry-run alone, or leave it"),
     # Paths.
     ("train.compare a --out=", "--out: is empty; name a file or folder"),
@@ -408,6 +400,14 @@ def test_a_reader_that_leaves_a_training_command_is_spoken_of(said, monkeypatch)
     assert errors == (
         "the reader of standard output has left; resume with: python -m train.mlp --resume a\n"
     )
+
+
+def test_of_a_flag_that_is_given_twice_the_later_counts():
+    words = ["--steps", "9", "--hidden", "3", "4", "--out", "a", "--hidden", "5", "--out=b"]
+    (parsed,) = parse(MlpRun, [*words, "--steps=7"], "prog", "").runs
+    assert parsed.training.steps == 7
+    assert parsed.network.hidden == "5"
+    assert parsed.output.out == Path("b")
 
 
 def test_a_tilde_is_the_home_folder(said, tmp_path):
