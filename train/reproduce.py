@@ -119,7 +119,7 @@ def select(names: Sequence[str]) -> list[Experiment]:
             if separated([name]) != [name]:
                 meant = f"; they are separated by spaces: {' '.join(words)}" if words else ""
             raise ConfigError(
-                f"experiment {shortened(name)!r}: must be all, or one of {', '.join(every)}"
+                f"experiment {shortened(name)}: must be all, or one of {', '.join(every)}"
                 f"{shortened(meant)}"
             )
     chosen = dict.fromkeys(name.lower() for name in names)

@@ -107,7 +107,7 @@ MISTAKES = [
         "train.mlp --optimizer adam,sgd",
         "--optimizer adam,sgd: several values are separated by spaces: --optimizer adam sgd",
     ),
-    ("train.reproduce A1, E6", "experiment 'A1,': must be all, or one of A1, "),
+    ("train.reproduce A1, E6", "experiment A1,: must be all, or one of A1, "),
     (
         "train.mlp --steps 1e3",
         "--steps 1e3: must be a whole number from 1 on, below 2^31; did you ",
