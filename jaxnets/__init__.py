@@ -2,7 +2,7 @@
 
 from importlib import metadata as _metadata
 
-from jaxnets import _interrupt as _interrupt  # First.
+from jaxnets import _launch as _launch  # First: JAX takes a second.
 from jaxnets import initializers, layers, nets, ops
 from jaxnets._autodiff import autodiff
 from jaxnets._costs import costs

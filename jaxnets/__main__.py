@@ -27,9 +27,11 @@ from train.errors import Refusal
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
 from train.processes.exit_status import answer
+from train.report.console import output
 
 _CHECKED_SHAPE = (8, 16)
 _MEASURED_SHAPE = (1024, 256)
+_WIDE = 120  # What the tables take in a file or a pipe.
 
 Target = Annotated[
     str | None,
@@ -113,7 +115,7 @@ def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
                 f"{cost.explicit.flops / cost.autodiff.flops:.2f}",
                 f"{cost.time_ratio:.2f}",
             )
-    _print(table)
+    output(_WIDE).print(table)
     for report in failed:
         print(f"\n{report}")
     return 1 if failed else 0
@@ -143,7 +145,7 @@ def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     if len(chosen) == 1:
         print(measured)
     else:
-        _print(table)
+        output(_WIDE).print(table)
     return 0
 
 
@@ -153,12 +155,6 @@ def _table(*columns: str) -> Table:
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table
-
-
-def _print(table: Table) -> None:
-    # A file or a pipe has no width, and takes the table as wide as it is.
-    console = Console()
-    Console(width=None if console.is_terminal else 120).print(table)
 
 
 def _residuals(cost: Costs) -> str:
@@ -235,10 +231,12 @@ def _imported(target: str) -> Callable:
 
 
 def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
-    meant = near(target or "", known)
+    target = target or ""
+    module, _, function = target.rpartition(".")
+    meant = f"; did you mean {module}:{function}?" if module and function else near(target, known)
     return Refusal(
-        f"no op is called {shortened(target or '')!r}{meant}; there are {', '.join(known)}; "
-        f"PACKAGE.MODULE:FUNCTION works"
+        f"no op is called {shortened(target)!r}: must be PACKAGE.MODULE:FUNCTION, or one of "
+        f"{', '.join(known)}{shortened(meant)}"
     )
 
 

@@ -1,19 +1,20 @@
-"""Commands that train networks, and the rooms that they are made of, each above those it imports:
+"""Commands that train networks, and the rooms that they are made of.
 
-mlp, convnet, compare     the commands, with those of evaluate/ and reproduce/
-training_command, _loop   what the training commands share
-report/                   progress, tables, figures
-run_directory/            what a run leaves behind
-engine/                   the compiled training program
-data/                     data sets
-processes/                how a command ends; signals; processes that train together
-flags/                    what a command line may say
-errors, metrics           what every room may name
+Each line may import the lines below it:
+
+mlp, convnet, compare, evaluate/, reproduce/    the commands
+training_command, training_loop                 what the training commands share
+report/                                         progress, tables and figures
+run_directory/                                  what a run leaves behind
+engine/                                         the compiled training program
+data/                                           data sets
+processes/                                      how a command ends; several processes
+flags/                                          what a command line may say
+errors, metrics                                 what every room may name
 """
 
-import sys
+from train.processes.launch import launched
 
-from train.processes.signals import answer_at_once
+COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
-if sys.argv[:1] == ["-m"]:  # While Python looks for the module of `python -m train.mlp`.
-    answer_at_once()
+launched("train", COMMANDS)

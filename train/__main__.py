@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from train import COMMANDS
 from train.processes.exit_status import answer
-
-COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _described(name: str) -> str:
     """Return the docstring of a command; to import it would be slow."""
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)) or ""
+    module = Path(__file__).with_name(f"{name}.py")
+    source = module if module.exists() else Path(__file__).with_name(name) / "__main__.py"
+    return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
 if __name__ == "__main__":

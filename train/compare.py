@@ -16,6 +16,7 @@ from train import metrics
 from train.errors import StoreError
 from train.processes.exit_status import answer
 from train.report import figures, tables
+from train.report.console import output
 from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
 
@@ -80,7 +81,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     # The numbers first: they tell a later comparison that the figure is one, and may be replaced.
     files.write_json(out.with_suffix(".json"), compared)
     figures.bands(found, out, title, note)
-    tables.output().print(tables.table({"dataset": dataset, "rows": rows}, caution))
+    output().print(tables.table({"dataset": dataset, "rows": rows}, caution))
     print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
 
 
@@ -96,8 +97,7 @@ def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metric
 def _check_out(out: Path) -> None:
     """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
     if out.suffix not in _FORMATS:
-        name = str(out) if out.name else "''"
-        raise StoreError(f"--out {name}: must end in {', '.join(_FORMATS)}")
+        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
     numbers = out.with_suffix(".json")
     if not out.parent.is_dir():
         raise StoreError(f"--out {out}: {out.parent} is not a folder")

@@ -22,6 +22,7 @@ from train.processes import cluster, collectives
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals
 from train.report import figures, tables
+from train.report.console import output
 from train.report.progress import Progress
 from train.run_directory import reader, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
@@ -138,7 +139,7 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
         print(f"{assembly.described(sweep.runs[0])}\n")
     with explained():
         if sweep.dry_run:
-            assembly.show_expected(work.groups, tables.output())
+            assembly.show_expected(work.groups, output())
         else:
             _train_all(work, assembly, signals)
 
@@ -230,7 +231,7 @@ def _train_all(work: _Work, assembly: "Assembly[Any]", signals: Signals) -> None
         found = _summarise(work, directory, saver, known, first_group > len(work.groups))
         saver.close()
     print()
-    tables.output().print(tables.table(found))
+    output().print(tables.table(found))
     print(f"\nrun directory {directory.path}\nfigure        {directory.curves}")
     if all(result.diverged for result in known):
         raise FloatingPointError(

@@ -22,7 +22,8 @@ from train.errors import StoreError
 from train.evaluate import confusion_matrix
 from train.evaluate.image_file import read_images
 from train.processes.exit_status import answer
-from train.report import figures, tables
+from train.report import figures
+from train.report.console import output
 from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
 
@@ -56,7 +57,7 @@ class Arguments(NamedTuple):
         tyro.conf.arg(
             metavar="FILE",
             help="Classify an image instead: a PNG or JPEG file, which is brought to the size and "
-            "colours of the data, or a .npy file, [H,W,C], [N,H,W,C] or, if grey, [H,W], "
+            "colours of the data, or a .npy file, [H, W, C], [N, H, W, C] or, if grey, [H, W], "
             "with pixels as in the data.",
             help_behavior_hint="(default: not used)",
         ),
@@ -104,11 +105,10 @@ def _evaluate(asked: Arguments) -> None:
         largest = SOURCES[dataset.name].white
         given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
 
+    # They need JAX, which is slow to import; from here on all is in order, but perhaps the device.
     from train.engine.devices import devices
     from train.engine.memory import explained
-    from train.evaluate import (
-        trained_network,  # Slow; from here on all is in order, but perhaps for the device.
-    )
+    from train.evaluate import trained_network
 
     devices()
     of = {
@@ -274,7 +274,7 @@ def _predictions(
             others = ", ".join(f"{classes[i]} {share[i]:.4f}" for i in labels[1:3])
             best = labels[0]
             table.add_row(str(number), Text(classes[best]), f"{share[best]:.4f}", Text(others))
-    tables.output().print(table)
+    output().print(table)
     predictions = [
         {"class": classes[labels[0]], "probabilities": dict(zip(classes, share, strict=True))}
         for share, labels in zip(shares.tolist(), order.tolist(), strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from train.report import tables
+from train.report.console import output
 
 
 def counted(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def show(matrix: np.ndarray, classes: Sequence[dict[str, Any]]) -> None:
     """Print the matrix, and what `per_class` returns of it."""
-    console = tables.output()
+    console = output()
     print(
         "\nAccuracy: the share of a class that is found; precision: of those taken for it, right."
     )

@@ -17,7 +17,7 @@ from train.flags import terminal
 from train.flags.config import FLAGS
 from train.flags.help import help_or_version, menu, page
 from train.flags.options import Option, declared, make
-from train.flags.suggestions import near
+from train.flags.suggestions import near, separated
 from train.flags.terminal import shortened
 
 
@@ -42,9 +42,8 @@ def read(kind: Any, words: Sequence[str], prog: str, about: str | None) -> Any:
             help_or_version(_names(words), lambda: menu(prog, about, kind))
             if not words:
                 raise ConfigError(f"needs one of {', '.join(kind)} first; {prog} --help says more")
-            raise ConfigError(
-                f"{shortened(first)}: must be one of {', '.join(kind)}{near(first, kind)}"
-            )
+            meant = near(f"--{first}", [*kind, "--help", "--version"])
+            raise ConfigError(f"{shortened(first)}: must be one of {', '.join(kind)}{meant}")
         kind, prog, words = kind[first], f"{prog} {first}", words[1:]
         about = inspect.getdoc(kind)
     help_or_version(_names(words), lambda: page(kind, prog, about))
@@ -65,26 +64,27 @@ def read(kind: Any, words: Sequence[str], prog: str, about: str | None) -> Any:
 def check(flags: Sequence[Option], words: Sequence[str], prog: str) -> None:
     """Raise a `ConfigError` for the first word that is no flag, or no value of its flag."""
     named = {flag.name: flag for flag in flags if not flag.positional}
-    seen: dict[str, list[str]] = {}
-    free: list[str] = []
+    seen: set[str] = set()
+    free: list[
+        tuple[str, Option | None]
+    ] = []  # Words that are no flag's, and the flag before each.
     for word, values, attached in _grouped(words):
         if not word:
-            free += values
+            free += [(value, None) for value in values]
             continue
         name = word.replace("_", "-")
         if name not in named:
             known = [*named, "--help", "--version"]
             raise ConfigError(f"{shortened(word)}: there is no such flag{near(word, known)}")
         flag = named[name]
-        if name in seen and not flag.switch:
-            raise ConfigError(_twice(flag, seen[name], values))
-        seen[name] = values
-        free += _check_values(flag, values, attached, flags)
+        seen.add(name)
+        left = _check_values(flag, values, attached, flags)
+        free += [(value, None if flag.switch else flag) for value in left]
     positional = [flag for flag in flags if flag.positional]
     if len(free) > len(positional) and not any(flag.several for flag in positional):
-        raise ConfigError(_left_over(free[len(positional)], positional, named))
-    for flag, word in zip(positional, free, strict=False):
-        for value in free if flag.several else [word]:
+        raise ConfigError(_left_over(free, positional, named))
+    for flag, (word, _) in zip(positional, free, strict=False):
+        for value in [value for value, _ in free] if flag.several else [word]:
             _check_value(flag, value)
     for flag in [*positional[len(free) :], *named.values()]:
         if flag.required and not flag.several and flag.name not in seen:
@@ -137,7 +137,7 @@ def _check_values(
         raise ConfigError(f"{flag.name}: needs a value")
     own = values if flag.several else values[:1]
     for value in own:
-        _check_value(flag, value)
+        _check_value(flag, value, own)
     if len(values) > len(own) and not free:
         raise ConfigError(f"{flag.name} takes one value; {shortened(values[1])}: {_NEITHER}")
     return values[len(own) :]
@@ -146,30 +146,37 @@ def _check_values(
 _NEITHER = "is neither a flag, nor a value of the flag before it"
 
 
-def _left_over(word: str, positional: Sequence[Option], named: Mapping[str, Option]) -> str:
-    """Return what to say of a word that belongs to nothing."""
+def _left_over(
+    free: Sequence[tuple[str, Option | None]],
+    positional: Sequence[Option],
+    named: Mapping[str, Option],
+) -> str:
+    """Return what to say where there are more words than positional arguments."""
     if positional:
+        behind = [(word, flag.name) for word, flag in free if flag is not None]
         names = " and ".join(flag.name for flag in positional)
+        word, name = behind[0] if behind else (free[len(positional)][0], "the command")
+        takes = "value" if behind else names
         return (
-            f"{shortened(word)}: is one word too many; a command takes one {names}, and each flag "
-            f"before a word one value: give the command again for another"
+            f"{shortened(word)}: is one word too many; {name} takes one {takes}: run the command "
+            f"once for each"
         )
+    word = free[0][0]
     for flag in named.values():
         if word in flag.choices:
             return f"{word}: is no flag; did you mean {flag.name} {word}?"
-    meant = near(f"--{word}", named)
+    meant = near(f"--{word}", [*named, "--help", "--version"])
     return f"{shortened(word)}: {_NEITHER}{meant}"
 
 
-def _twice(flag: Option, before: Sequence[str], values: Sequence[str]) -> str:
-    every = shortened(" ".join(dict.fromkeys([*before, *values])))
-    if flag.several:
-        return f"{flag.name}: is given twice; for several values write {flag.name} {every}"
-    return f"{flag.name}: is given twice, and takes one value; give it once"
+def _check_value(flag: Option, value: str, beside: Sequence[str] = ()) -> None:
+    """Raise a `ConfigError` where a value is no number, no choice, or no path.
 
-
-def _check_value(flag: Option, value: str) -> None:
-    """Raise a `ConfigError` where a value is no number, no choice, or no path."""
+    Args:
+        flag: what the value is of.
+        value: what was written.
+        beside: all that was written behind the flag.
+    """
     said, words = f"{flag.name} {shortened(value)}", _allowed(flag)
     if Path in flag.types:
         if not value.strip():
@@ -184,20 +191,31 @@ def _check_value(flag: Option, value: str) -> None:
         return
     if flag.numeric and _is_number(value, flag.types):
         return
-    parts = [part for part in re.split(r"[,;\s]+", value.strip(" ,;[](){}")) if part]
-    if len(parts) > 1:
-        several = f"several values are separated by spaces: {flag.name} {' '.join(parts)}"
-        if float in flag.types and re.fullmatch(r"-?[0-9]+,[0-9]+", value):
-            point = f"a decimal has a point: {flag.name} {value.replace(',', '.')}"
-            several = f"{point}; {several}" if flag.several else point
-        elif not flag.several:
-            several = "takes one value"
-        raise ConfigError(f"{said}: {shortened(several)}")
+    if advice := _commas(flag, value, beside or [value]):
+        raise ConfigError(f"{said}: {advice}")
     meant = near(value, map(str, flag.choices)) if flag.choices else ""
     if flag.numeric and _is_number(value, (float,)) and abs(float(value)) < 2**53:
         whole = float(value)
         meant = f"; did you mean {int(whole)}?" if whole == int(whole) else ""
     raise ConfigError(f"{said}: must be {words}{meant}")
+
+
+def _commas(flag: Option, value: str, beside: Sequence[str]) -> str:
+    """Return what to write for a value with commas, brackets or spaces; "" for another."""
+    parts = separated(beside)
+    if not separated([value]) or separated([value]) == [value]:
+        return ""
+    several = f"several values are separated by spaces: {flag.name} {shortened(' '.join(parts))}"
+    if not flag.several:
+        several = "takes one value"
+    if float in flag.types and re.fullmatch(r"-?[0-9]+,[0-9]+", value):
+        decimals = " ".join(word.replace(",", ".") for word in beside)
+        point = f"a decimal has a point: {flag.name} {shortened(decimals)}"
+        return f"{point}; {several}" if flag.several else point
+    if int in flag.types and re.fullmatch(r"[1-9][0-9]{0,2}(,[0-9]{3})+", value):
+        whole = f"a number has no commas: {flag.name} {value.replace(',', '')}"
+        return f"{whole}; {several}" if flag.several else whole
+    return several
 
 
 def _allowed(flag: Option) -> str:

@@ -64,7 +64,7 @@ def read_values(
     kind: type[Run], arguments: Sequence[str], prog: str, about: str | None
 ) -> dict[str, Any]:
     """The values of all flags by name, tuples but for `ONE_VALUE`, `Lockstep` and `Machines`."""
-    parsed = read(_with_several_values(kind), arguments, prog, about)
+    parsed = read(with_several_values(kind), arguments, prog, about)
     return {
         name: value
         for part in dataclasses.fields(parsed)
@@ -83,7 +83,7 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(v) for name, v in values.items() if name not in NOT_OF_THE_RUNS}
 
 
-def _with_several_values(kind: type[Run]) -> Any:
+def with_several_values(kind: type[Run]) -> Any:
     """Return the dataclass of a run in which a flag is a tuple of values, but for `ONE_VALUE`."""
 
     def remade(part: type) -> type:

@@ -4,6 +4,7 @@ One function for all of them, and one table of the words that people bring from 
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 # Words of other libraries and what they are called here, the first that exists where they are used;
@@ -15,9 +16,11 @@ ALIASES = {
     "decayrate": ("decay",),
     "gamma": ("decay",),
     "bs": ("batch-size",),
+    "b": ("batch-size",),
     "batch": ("batch-size",),
     "minibatch": ("batch-size",),
     "epoch": ("epochs",),
+    "e": ("epochs",),
     "maxepochs": ("epochs",),
     "nepochs": ("epochs",),
     "step": ("steps",),
@@ -74,9 +77,9 @@ ALIASES = {
     "earlystopping": ("patience",),
     "dtype": ("precision",),
     "amp": ("precision",),
-    "fp16": ("precision",),
-    "bf16": ("precision",),
-    "half": ("precision",),
+    "fp16": ("precision", "float16"),
+    "bf16": ("precision", "bfloat16"),
+    "half": ("precision", "float16"),
     "randomseed": ("seed",),
     "rng": ("seed",),
     "repeats": ("seeds",),
@@ -113,6 +116,17 @@ ALIASES = {
     "ver": ("version",),
     "usage": ("help",),
     "?": ("help",),
+    "man": ("help",),
+    # Commands.
+    "predict": ("evaluate",),
+    "test": ("evaluate",),
+    "plot": ("compare",),
+    "perceptron": ("mlp",),
+    "cnn": ("convnet",),
+    "download": ("prepare",),
+    "fetch": ("prepare",),
+    "gradcheck": ("check",),
+    "cost": ("costs",),
     # Values.
     "swish": ("silu",),
     "lrelu": ("leaky_relu",),
@@ -166,6 +180,9 @@ ELSEWHERE = {
     **dict.fromkeys(
         ("verbose", "quiet", "q", "debug"), "there is one way to print; 2> FILE keeps the progress"
     ),
+    **dict.fromkeys(("hidden", "norm", "dropout"), "python -m train.mlp has it"),
+    "architecture": "python -m train.convnet has it",
+    "sweep": "give a flag several values, as in python -m train.mlp --learning-rate 0.001 0.01",
 }
 
 
@@ -192,6 +209,11 @@ def near(word: str, names: Iterable[str], cutoff: float = 0.6) -> str:
         return f"; did you mean {', '.join(begun[:-1])} or {begun[-1]}?"
     alike = difflib.get_close_matches(written, known, n=1, cutoff=cutoff)
     return f"; did you mean {known[alike[0]]}?" if alike else ""
+
+
+def separated(words: Iterable[str]) -> list[str]:
+    """Return the words that are meant, where commas join some or brackets stand around them."""
+    return [part for part in re.split(r"[,;\s\[\](){}]+", " ".join(words)) if part]
 
 
 def _plain(name: str) -> str:

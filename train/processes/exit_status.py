@@ -21,8 +21,8 @@ def exit_status(work: Callable[[Signals], int | None]) -> int:
         The exit status: that of `work`; 1 where a file cannot be read or written, memory is short,
         or every loss is not finite; 2 after a `Refusal`, such as wrong words, or without a package;
         130 after Ctrl-C, 143 after SIGTERM; 141 where the reader of the output has left. Each but
-        that of `work` and 141 comes with one line on stderr, which ends with the notes of the
-        exception.
+        that of `work` comes with one line on stderr, which ends with the notes of the exception;
+        141 without notes comes with none.
     """
     terminal.set_up()
     try:
@@ -32,7 +32,8 @@ def exit_status(work: Callable[[Signals], int | None]) -> int:
             return cluster.end(status)
     except BrokenPipeError as error:
         terminal.leave_closed_pipe()
-        message, status = "; ".join(_notes(error)), terminal.CLOSED_PIPE
+        line = ["the reader of standard output has left"] * bool(_notes(error))
+        message, status = "; ".join([*line, *_notes(error)]), terminal.CLOSED_PIPE
     except Refusal as error:
         message, status = f"error: {error}", 2
     except ModuleNotFoundError as error:

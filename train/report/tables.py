@@ -3,18 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from train.metrics import METRICS, RANKED_BY, SETS
 from train.run_directory.summary import judge
-
-
-def output() -> Console:
-    """Return the console of standard output; a file or a pipe has no width, and takes 100."""
-    console = Console()
-    return console if console.is_terminal else Console(width=100)
 
 
 def table(summary: dict[str, Any], caution: str = "") -> Table:

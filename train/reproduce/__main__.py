@@ -19,9 +19,11 @@ from rich.text import Text
 from train import metrics
 from train.errors import ConfigError
 from train.flags.constraints import check_value
-from train.flags.suggestions import near
+from train.flags.suggestions import near, separated
+from train.flags.terminal import shortened
 from train.processes.exit_status import answer
-from train.report import figures, tables
+from train.report import figures
+from train.report.console import output
 from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
 from train.reproduce.quick import QUICK_STEPS, QUICK_TEST, QUICK_TRAIN, reduced, reduced_steps
 from train.run_directory import files, reader, summary
@@ -99,7 +101,7 @@ def _reproduce(options: Options) -> int:
     check_value("seeds", options.seeds)
     chosen = select(options.names)
     if not chosen:
-        listing(Console())
+        listing(output())
     for experiment in chosen:
         status = reproduce(experiment, options)
         if status:
@@ -110,15 +112,19 @@ def _reproduce(options: Options) -> int:
 def select(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of these names, in their order; raise a `ConfigError` for others."""
     known = {experiment.name.lower(): experiment for experiment in EXPERIMENTS}
-    if [name.lower() for name in names] == ["all"]:
-        return list(EXPERIMENTS)
     for name in names:
-        if name.lower() not in known:
+        if name.lower() not in (*known, "all"):
             every = [experiment.name for experiment in EXPERIMENTS]
+            words = separated(names)
+            meant = near(name, every)
+            if separated([name]) != [name]:
+                meant = f"; they are separated by spaces: {' '.join(words)}" if words else ""
             raise ConfigError(
-                f"experiment {name}: must be all, or one of {', '.join(every)}{near(name, every)}"
+                f"experiment {shortened(name)}: must be all, or one of {', '.join(every)}"
+                f"{shortened(meant)}"
             )
-    return [known[name.lower()] for name in dict.fromkeys(names)]
+    chosen = dict.fromkeys(name.lower() for name in names)
+    return list(EXPERIMENTS) if "all" in chosen else [known[name] for name in chosen]
 
 
 def listing(console: Console) -> None:
@@ -153,7 +159,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
     Returns:
         The exit status of the first command that failed, or 0.
     """
-    console = tables.output()
+    console = output()
     caution = " - REDUCED by --quick, numbers of no worth" if options.quick else ""
     console.rule(Text(f"{experiment.name}: {experiment.title}{caution}"))
     console.print(Text(f"{experiment.source}. {experiment.note}".strip()))
