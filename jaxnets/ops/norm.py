@@ -50,7 +50,8 @@ def batch_norm(
 
     Returns:
         y [..., C] in x's dtype; mean [C] and the biased variance [C], float32 at least. All three
-        are differentiable. The statistics of an empty batch are 0.
+        are differentiable. A constant feature gives its bias, one whose variance overflows NaN. The
+        statistics of an empty batch are 0.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
@@ -76,7 +77,8 @@ def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, eps: float = 
         eps: positive; added to the variance.
 
     Returns:
-        [..., C], x's dtype. A constant row gives bias.
+        [..., C], x's dtype. A constant row gives bias; one whose variance overflows gives NaN, in
+        float32 where an entry is some 1e19 from the mean.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
@@ -97,7 +99,8 @@ def rms_norm(x: ArrayLike, scale: ArrayLike, *, eps: float = 1e-5) -> jax.Array:
         eps: positive; added to the mean square.
 
     Returns:
-        [..., C], x's dtype. A row of zeros gives zeros.
+        [..., C], x's dtype. A row of zeros gives zeros; one whose mean square overflows gives NaN,
+        in float32 where an entry is beyond some 1e19.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
