@@ -208,6 +208,73 @@ def test_batch_norm_keeps_running_statistics(rng):
     assert state_after is state
 
 
+@pytest.mark.parametrize("shape", [(0, 2), (0, 4, 2), (4, 0, 2)])
+def test_batch_norm_of_an_empty_batch_changes_nothing(shape):
+    layer = layers.BatchNorm()
+    params, _, _ = layer.init(jax.random.key(0), (2,))
+    state = {"mean": jnp.array([5.0, -5.0]), "variance": jnp.array([3.0, 2.0])}
+    apply = jax.jit(lambda x: layer.apply(params, state, x, training=True))
+    y, after = apply(jnp.zeros(shape))
+    assert y.shape == shape
+    for name, values in state.items():
+        np.testing.assert_array_equal(after[name], values)
+
+
+EVERY = [
+    layers.Linear(4),
+    layers.Conv2d(4),
+    layers.MaxPool2d(2),
+    layers.AvgPool2d(3, stride=2, padding=1),
+    layers.GlobalAvgPool(),
+    layers.LeakyRelu(),
+    layers.Elu(),
+    layers.Gelu(approximate="tanh"),
+    layers.Dropout(0.3),
+    layers.BatchNorm(),
+    layers.LayerNorm(),
+    layers.RMSNorm(),
+    layers.residual(serial(layers.BatchNorm(), layers.Conv2d(2))),
+]
+
+
+@pytest.mark.parametrize("layer", EVERY, ids=lambda layer: layer.name)
+def test_parameters_and_state_are_float32(layer, x64):
+    params, state, _ = layer.init(jax.random.key(0), (4, 4, 2))
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, state))} <= {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("layer", EVERY, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("training", [False, True])
+def test_no_layer_promotes_a_rank(layer, training, rng):
+    params, state, _ = layer.init(jax.random.key(0), (4, 4, 2))
+    x = jnp.asarray(rng.standard_normal((3, 4, 4, 2)), jnp.float32)
+
+    @jax.jit
+    def outputs_and_gradients(params, x):
+        def outputs(params, x):
+            return layer.apply(params, state, x, key=jax.random.key(1), training=training)
+
+        y, pull_back = jax.vjp(outputs, params, x)
+        return y, pull_back(y)
+
+    expected = outputs_and_gradients(params, x)
+    with jax.numpy_rank_promotion("raise"):
+        got = outputs_and_gradients(params, x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("word", "same"), [("none", False), ("tanh", True)])
+def test_words_of_the_gelu_layer(word, same):
+    x = jnp.array([[-1.0, 2.0]])
+    y, _ = layers.Gelu(approximate=word).apply({}, {}, x)
+    np.testing.assert_array_equal(y, ops.gelu(x, approximate=same))
+    with pytest.raises(
+        ValueError, match=r'^gelu: approximate must be True, False, "tanh" or "none"'
+    ):
+        layers.Gelu(approximate="erf")
+
+
 def test_batch_norm_takes_a_batch_of_one():
     layer = layers.BatchNorm()
     params, state, _ = layer.init(KEY, (3,))

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 def floating(name: str, value: ArrayLike) -> jax.Array:
     """Return `value` as an array; TypeError unless its dtype is a real floating one."""
-    array = _array(name, value)
+    array = as_array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{name} must have a floating dtype (bfloat16, float16, float32, float64); "
@@ -21,7 +21,8 @@ def floating(name: str, value: ArrayLike) -> jax.Array:
     return array
 
 
-def _array(name: str, value: ArrayLike) -> jax.Array:
+def as_array(name: str, value: ArrayLike) -> jax.Array:
+    """Return `value` as an array; TypeError for what is none."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):  # Words, None, rows of different lengths.
@@ -30,7 +31,7 @@ def _array(name: str, value: ArrayLike) -> jax.Array:
 
 def floating_scalar(name: str, value: ArrayLike, dtype: jnp.dtype) -> jax.Array:
     """Return `value`, a number that may be traced, as a `dtype` scalar; ValueError for a shape."""
-    array = _array(name, value)
+    array = as_array(name, value)
     if array.shape != ():
         raise ValueError(f"{name} must be a scalar; got shape {list(array.shape)}")
     return floating(name, array.astype(dtype) if array.dtype.kind in "biu" else array).astype(dtype)

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxnets.ops._arguments import (
     accumulation_dtype,
+    as_array,
     before_last,
     concrete,
     floating,
@@ -90,7 +91,8 @@ def softmax_cross_entropy(
 def _checked(
     op: str, name: str, scores: ArrayLike, labels: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    classes, scores, labels = concrete(labels), floating(name, scores), jnp.asarray(labels)
+    scores, labels = floating(name, scores), as_array("labels", labels)
+    classes = concrete(labels)
     if scores.ndim < 1 or scores.shape[-1] == 0:
         raise ValueError(f"{op}: {name} must be [..., classes]; got shape {list(scores.shape)}")
     if jnp.issubdtype(labels.dtype, jnp.integer):

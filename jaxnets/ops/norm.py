@@ -6,14 +6,14 @@ and RMS norm (one set a row). mu and v are a set's mean and variance, rstd = 1 /
 x_hat = (x - mu) rstd, and <.> is the mean over the set.
 
 Half precision computes in float32. The variance is the mean of squared differences: <x^2> - <x>^2
-cancels, and for a large mean turns negative. A mean is rounded, too, by more than the standard
-deviation where the set is constant or nearly so: m, the mean as first computed, and c = <x - m>,
-what it lacks, make mu = m + c, and x - mu is computed as (x - m) - c. So a constant set has a
-variance of 0 and gives the bias.
+cancels, and for a large mean turns negative. The mean is rounded, too, by more than the standard
+deviation where the set is constant or nearly so. Hence x_0, the first entry of a set, is taken off
+first: with c = <x - x_0>, mu = x_0 + c, and x - mu is computed as (x - x_0) - c. All of it is 0 for
+a constant set, which gives the bias. x_0 is within sqrt(N) standard deviations of mu, so that an
+outlier in its place costs x_hat no more than rounding costs the outlier's own.
 
-Squares of entries over 1e19 overflow in float32. A set whose variance (or mean square) overflows
-gives NaN. To scale each set by its largest entry would take another pass over x, half as much
-again as a forward takes.
+The squares of entries beyond 1e19 overflow in float32. A set whose variance (or mean square)
+overflows gives NaN. To divide each set by its largest entry first would take a pass over x more.
 
 A backward keeps x and the statistics, and computes x_hat again, which costs less than an array that
 it would have to write and read. In one program XLA would find that the forward has computed it
@@ -27,7 +27,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnets.ops._arguments import before_last, floating, positive, varying_together, widened
+from jaxnets.ops._arguments import (
+    before_last,
+    floating,
+    positive,
+    sharding_of,
+    varying_together,
+    widened,
+)
 
 
 def batch_norm(
@@ -43,7 +50,8 @@ def batch_norm(
 
     Returns:
         y [..., C] in x's dtype; mean [C] and the biased variance [C], float32 at least. All three
-        are differentiable. The statistics of an empty batch are 0.
+        are differentiable. A constant feature gives its bias, one whose variance overflows NaN. The
+        statistics of an empty batch are 0.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
@@ -69,7 +77,8 @@ def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, eps: float = 
         eps: positive; added to the variance.
 
     Returns:
-        [..., C], x's dtype. A constant row gives bias.
+        [..., C], x's dtype. A constant row gives bias; one whose variance overflows gives NaN, in
+        float32 where an entry is some 1e19 from the mean.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
@@ -90,7 +99,8 @@ def rms_norm(x: ArrayLike, scale: ArrayLike, *, eps: float = 1e-5) -> jax.Array:
         eps: positive; added to the mean square.
 
     Returns:
-        [..., C], x's dtype. A row of zeros gives zeros.
+        [..., C], x's dtype. A row of zeros gives zeros; one whose mean square overflows gives NaN,
+        in float32 where an entry is beyond some 1e19.
 
     Raises:
         TypeError: an argument is not floating, or eps is not a number or is traced.
@@ -137,13 +147,31 @@ def _mean(x, axes):
     return jnp.sum(x, axes, keepdims=True) / count
 
 
+def _first(x, axes):
+    """Return each set's first entry, as `_mean` returns the mean; 0 for an empty set."""
+    if any(x.shape[axis] == 0 for axis in axes):
+        return jnp.sum(x, axes, keepdims=True)
+    placed = sharding_of(x)
+    if placed is None:
+        first = x[tuple(slice(1 if axis in axes else None) for axis in range(x.ndim))]
+    else:
+        # JAX slices no axis that is sharded in the type, but gathers along it.
+        zeros = jnp.zeros([1] * len(axes), int)
+        index = tuple(zeros if axis in axes else slice(None) for axis in range(x.ndim))
+        spec = [None if axis in axes else name for axis, name in enumerate(placed.spec)]
+        whole = jax.sharding.NamedSharding(placed.mesh, jax.sharding.PartitionSpec(*spec))
+        first = x.at[index].get(mode="promise_in_bounds", out_sharding=whole)
+    # Constant as far as derivatives go: x - mu does not depend on it.
+    return jax.lax.stop_gradient(first)
+
+
 def _statistics(x, axes):
-    """Return x - mu, m, c and the variance over `axes`, kept."""
-    mean = _mean(x, axes)
-    difference = x - mean
-    correction = _mean(difference, axes)
-    centred = difference - correction
-    return centred, mean, correction, _mean(jnp.square(centred), axes)
+    """Return x - mu, x_0, c and the variance over `axes`, kept."""
+    first = _first(x, axes)
+    shifted = x - first
+    mean_shifted = _mean(shifted, axes)
+    centred = shifted - mean_shifted
+    return centred, first, mean_shifted, _mean(jnp.square(centred), axes)
 
 
 def _rstd(variance, eps):
@@ -162,42 +190,39 @@ def _rstd(variance, eps):
 
 
 def _plain_batch_norm(x, scale, bias, eps):
-    return _batch_norm_and_correction(x, scale, bias, eps)[0]
+    return _batch_norm_and_shift(x, scale, bias, eps)[0]
 
 
-def _batch_norm_and_correction(x, scale, bias, eps):
+def _batch_norm_and_shift(x, scale, bias, eps):
     wide_x, *parameters = widened(x, scale, bias)
     wide_scale, wide_bias = (before_last(p, x.ndim) for p in parameters)
-    centred, mean, correction, variance = _statistics(wide_x, tuple(range(x.ndim - 1)))
+    centred, first, mean_shifted, variance = _statistics(wide_x, tuple(range(x.ndim - 1)))
     y = centred * (_rstd(variance, eps) * wide_scale) + wide_bias
     # The statistics do not depend on scale and bias, but must be mapped where these are: vmap of a
     # custom_vjp function gives wrong gradients, in silence, if only some of its outputs are mapped.
     # Either branch of the choice is the same, so that nothing is computed.
     mapped = before_last((scale == scale) | (bias == bias), x.ndim)
-    mean, correction, variance = (
-        jnp.where(mapped, m, m).reshape(scale.shape) for m in (mean, correction, variance)
+    mean, variance = (
+        jnp.where(mapped, m, m).reshape(scale.shape) for m in (first + mean_shifted, variance)
     )
-    return (y.astype(x.dtype), mean + correction, variance), mean, correction
+    return (y.astype(x.dtype), mean, variance), mean_shifted
 
 
 _batch_norm = jax.custom_vjp(_plain_batch_norm, nondiff_argnums=(3,))
 
 
 def _batch_norm_fwd(x, scale, bias, eps):
-    outputs, mean, correction = _batch_norm_and_correction(x, scale, bias, eps)
-    # m and c, because their sum is rounded. c is small, and of the bias its dtype is all that is
-    # needed.
-    return outputs, (x, scale, bias[:0], mean, correction.astype(x.dtype), outputs[2])
+    outputs, mean_shifted = _batch_norm_and_shift(x, scale, bias, eps)
+    # c and not mu, which is rounded; of the bias its dtype is all that is needed.
+    return outputs, (x, scale, bias[:0], mean_shifted, outputs[2])
 
 
 def _batch_norm_bwd(eps, res, cotangents):
-    x, scale, bias, mean, correction, variance = res
-    wide_x, wide_scale, wide_correction, dy, dmean, dvariance = widened(
-        x, scale, correction, *cotangents
-    )
+    x, scale, bias, mean_shifted, variance = res
+    wide_x, wide_scale, dy, dmean, dvariance = widened(x, scale, *cotangents)
     count = max(math.prod(x.shape[:-1]), 1)
     rstd = _rstd(variance, eps)
-    centred = wide_x - before_last(mean, x.ndim) - before_last(wide_correction, x.ndim)
+    centred = wide_x - _first(wide_x, tuple(range(x.ndim - 1))) - mean_shifted
     dbias = _sum_rows(dy)
     dscale = rstd * _sum_rows(dy * centred)
     slope = wide_scale * rstd
@@ -214,8 +239,6 @@ _batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 
 # --- layer norm: the set is a row, along which scale varies --------------------------------------
-#
-# As many sets as rows: the backward computes c again, rather than keep it beside m.
 
 
 def _plain_layer_norm(x, scale, bias, eps):
@@ -224,14 +247,18 @@ def _plain_layer_norm(x, scale, bias, eps):
 
 def _row_statistics(x, eps):
     (wide_x,) = widened(x)
-    _, mean, correction, variance = _statistics(wide_x, (x.ndim - 1,))
-    return mean, correction, _rstd(variance, eps)
+    _, _, mean_shifted, variance = _statistics(wide_x, (x.ndim - 1,))
+    return mean_shifted, _rstd(variance, eps)
 
 
-def _normalised_rows(x, scale, bias, mean, correction, rstd):
+def _centred_rows(wide_x, mean_shifted):
+    return wide_x - _first(wide_x, (wide_x.ndim - 1,)) - mean_shifted
+
+
+def _normalised_rows(x, scale, bias, mean_shifted, rstd):
     wide_x, *parameters = widened(x, scale, bias)
     wide_scale, wide_bias = (before_last(p, x.ndim) for p in parameters)
-    y = (wide_x - mean - correction) * rstd * wide_scale + wide_bias
+    y = _centred_rows(wide_x, mean_shifted) * rstd * wide_scale + wide_bias
     return y.astype(x.dtype)
 
 
@@ -239,18 +266,17 @@ _layer_norm = jax.custom_vjp(_plain_layer_norm, nondiff_argnums=(3,))
 
 
 def _layer_norm_fwd(x, scale, bias, eps):
-    mean, correction, rstd = _row_statistics(x, eps)
+    mean_shifted, rstd = _row_statistics(x, eps)
     # Otherwise XLA keeps x - mu, from where the variance needs it to here.
-    again, mean, correction = jax.lax.optimization_barrier((x, mean, correction))
-    y = _normalised_rows(again, scale, bias, mean, correction, rstd)
-    return y, (x, scale, bias, mean, rstd)
+    again, mean_shifted = jax.lax.optimization_barrier((x, mean_shifted))
+    y = _normalised_rows(again, scale, bias, mean_shifted, rstd)
+    return y, (x, scale, bias, mean_shifted, rstd)
 
 
 def _layer_norm_bwd(eps, res, dy):
-    x, scale, bias, mean, rstd = jax.lax.optimization_barrier(res)
+    x, scale, bias, mean_shifted, rstd = jax.lax.optimization_barrier(res)
     wide_x, wide_scale, wide_dy = widened(x, scale, dy)
-    difference = wide_x - mean
-    x_hat = (difference - jnp.mean(difference, -1, keepdims=True)) * rstd
+    x_hat = _centred_rows(wide_x, mean_shifted) * rstd
     g = before_last(wide_scale, x.ndim) * wide_dy
     mean_g = jnp.mean(g, -1, keepdims=True)
     mean_g_x_hat = jnp.mean(g * x_hat, -1, keepdims=True)

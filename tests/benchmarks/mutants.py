@@ -458,13 +458,13 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("second order", "w.astype(dl.dtype)", "detached(w)"),
         ("wrong dtype", "astype(w.dtype)", "astype(jnp.float16)"),
     ],
-    ("batch_norm", "norm", "_batch_norm_and_correction"): [
+    ("batch_norm", "norm", "_batch_norm_and_shift"): [
         ("only under vmap", "jnp.where(mapped, m, m).reshape", "m.reshape"),
     ],
     ("batch_norm", "norm", "_batch_norm_fwd"): [
         ("forward rule's value", "return outputs,", "return (*outputs[:2], outputs[2] * 1.25),"),
         ("unbiased variance", "outputs[2])\n", "1.25 * outputs[2])\n"),
-        ("swapped residual", "bias[:0], mean,", "bias[:0], outputs[2],"),
+        ("swapped residual", "bias[:0], mean_shifted,", "bias[:0], outputs[2],"),
     ],
     ("batch_norm", "norm", "_batch_norm_bwd"): [
         ("missing term", "dmean - slope * dbias", "dmean"),
@@ -495,7 +495,11 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
     ],
     ("layer_norm", "norm", "_layer_norm_fwd"): [
         ("forward over reverse", "return y,", "return _layer_norm(x, scale, bias, eps),"),
-        ("unbiased variance", "bias, mean, rstd)\n", "bias, mean, 0.9 * rstd)\n"),
+        (
+            "unbiased variance",
+            "(x, scale, bias, mean_shifted, rstd)",
+            "(x, scale, bias, mean_shifted, 0.9 * rstd)",
+        ),
     ],
     ("layer_norm", "norm", "_layer_norm_bwd"): [
         ("missing term", "g - mean_g -", "g -"),
@@ -504,14 +508,14 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("sign", "- x_hat * mean", "+ x_hat * mean"),
         ("wrong axis", "jnp.mean(g, -1,", "jnp.mean(g, 0,"),
         ("wrong reduction", "jnp.mean(g * x_hat", "jnp.sum(g * x_hat"),
-        ("eps ignored", "x_hat = (", "rstd = jax.lax.rsqrt(rstd**-2 - eps); x_hat = ("),
+        ("eps ignored", "x_hat = _", "rstd = jax.lax.rsqrt(rstd**-2 - eps); x_hat = _"),
         ("0.1 % scale", "dx = rstd * (", "dx = 1.001 * rstd * ("),
         (
             "missing sum over the batch",
             "_sum_rows(wide_dy * x_hat)",
             "_sum_rows((wide_dy * x_hat)[:1])",
         ),
-        ("second order", "x_hat = (", "rstd = detached(rstd); x_hat = ("),
+        ("second order", "x_hat = _", "rstd = detached(rstd); x_hat = _"),
         ("missing gradient", "dbias.astype(bias.dtype)", "None"),
     ],
     ("rms_norm", "norm", "_rms_norm_fwd"): [

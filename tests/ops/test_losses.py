@@ -361,6 +361,13 @@ def test_traced_smoothing_out_of_range_is_nan(as_distribution, smoothing):
 
 
 @BOTH
+@pytest.mark.parametrize("labels", ["ab", None, [[0], [1, 2]]])
+def test_labels_that_are_no_array(name, labels):
+    with pytest.raises(TypeError, match=r"^labels must be an array or a number; got"):
+        getattr(ops, name)(jnp.ones((2, 4)), labels)
+
+
+@BOTH
 @pytest.mark.parametrize("label_dtype", ["bool", "complex64"])
 def test_labels_of_no_use(name, label_dtype):
     labels = jnp.zeros((2, 4), label_dtype)

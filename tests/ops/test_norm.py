@@ -110,7 +110,15 @@ def test_constant_sets(entry, dtype):
 
 @pytest.mark.parametrize(
     ("number", "count"),
-    [(12345.678, 7), (100000.3, 100), (3e10, 3), (-1e-3, 1000), (0.1, 32768), (1e18, 37)],
+    [
+        (12345.678, 7),
+        (100000.3, 100),
+        (3e10, 3),
+        (-1e-3, 1000),
+        (0.1, 32768),
+        (1e18, 37),
+        (-3.4e38, 5),
+    ],
 )
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
 def test_constant_sets_whose_mean_is_rounded(name, number, count):
@@ -137,6 +145,36 @@ def test_constant_sets_whose_mean_is_rounded(name, number, count):
         # g - <g> times 1 / sqrt(eps).
         expected = 2.0 * (dy - dy.mean(axis, keepdims=True)) / np.sqrt(1e-5)
         np.testing.assert_allclose(dx, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 7, 100, 1000])
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
+def test_constant_sets_of_any_size(name, count, rng):
+    """Also where XLA fuses a product into a difference, and so does not round the mean."""
+    numbers = np.concatenate([10.0 ** rng.uniform(-30.0, 38.5, 200), [1e-45, 1e-38, 3.4e38]])
+    sets = jnp.asarray(np.tile(numbers, (count, 1)) * rng.choice([-1, 1], 203), jnp.float32)
+    x = sets if name == "batch_norm" else sets.T
+
+    @jax.jit
+    def y(x):
+        zeros = jnp.zeros(x.shape[1])
+        return jax.tree.leaves(getattr(ops, name)(x, zeros + 1.0, zeros))[0]
+
+    np.testing.assert_array_equal(y(x), np.zeros(x.shape))
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
+def test_outlier_in_the_first_place(name):
+    """It is what is taken off before the mean, and costs the others no more than its own digits."""
+    numbers = np.linspace(-1.0, 1.0, 500)
+    numbers[0] = 1e4
+    x = jnp.asarray(numbers, jnp.float32)[:, None]
+    x = x if name == "batch_norm" else x.T
+    parameters = jnp.ones(x.shape[1]), jnp.zeros(x.shape[1])
+    y = np.ravel(jax.tree.leaves(getattr(ops, name)(x, *parameters))[0])
+    exact = np.asarray(x, np.float64).ravel()
+    expected = (exact - exact.mean()) / np.sqrt(exact.var() + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=np.abs(expected).max() * 2e-7)
 
 
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
