@@ -372,3 +372,145 @@ def test_a_gradient_that_differs_from_run_to_run():
 
     report = gradcheck(with_rule(cube, backward), POINT)
     assert failed(report) == {"repeat"}
+
+
+# --- what may not pass for checked ----------------------------------------------------------------
+
+
+def scaled_by(factor, backward):
+    return lambda res, dy: tuple(factor * gradient for gradient in backward(res, dy))
+
+
+DONATIONS = {
+    "by the function": lambda bad: jax.jit(bad, donate_argnums=0),
+    "inside of it": lambda bad: lambda x: jax.jit(bad, donate_argnums=0)(x),
+    "of both of its parts": lambda bad: jax.jit(jax.jit(bad, donate_argnums=0), donate_argnums=0),
+    "by its backward": lambda bad: with_rule(
+        bad, jax.jit(scaled_by(1.1, cube_gradient), donate_argnums=(0, 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("place", DONATIONS)
+def test_a_donated_argument_lives_and_its_wrong_rule_is_found(place):
+    x = jnp.asarray([0.5, -1.0, 2.0])
+    report = gradcheck(DONATIONS[place](with_rule(cube, scaled_by(1.1, cube_gradient))), x)
+    assert not x.is_deleted()
+    assert {"vjp"} <= failed(report, "float32") & failed(report, "float64")
+
+
+def test_a_right_rule_that_donates_passes_every_check():
+    donating = jax.jit(with_rule(cube, cube_gradient), donate_argnums=0)
+    report = gradcheck(donating, jnp.asarray([0.5, -1.0, 2.0]))
+    assert {check.status for check in report.checks} == {"passed"}
+
+
+def test_a_gradient_without_a_finite_entry_is_not_ok():
+    report = gradcheck(jnp.sqrt, jnp.zeros(2))
+    assert not report.failures
+    assert not report.ok
+    assert "nothing was checked: gradient of x" in str(report).splitlines()[0]
+    with pytest.raises(AssertionError, match="nothing was checked"):
+        report.raise_if_failed()
+
+
+def test_one_gradient_of_two_that_cannot_be_compared_is_named():
+    report = gradcheck(lambda a, b: a * jnp.sqrt(b), POINT, jnp.zeros(3))
+    assert not report.failures
+    assert not report.ok
+    assert "gradient of b was not checked" in str(report).splitlines()[0]
+
+
+def test_a_tolerance_as_large_as_the_array_is_inconclusive():
+    # Of a number so large that neither dtype has the digits of its remainder.
+    wrong = with_rule(lambda x: jnp.sin(1e20 * x), lambda res, dy: (1e20 * dy,))
+    report = gradcheck(wrong, POINT)
+    assert not report.ok
+    assert {c.status for c in report.checks if c.gradient} == {"inconclusive"}
+
+
+TABLE = jnp.asarray([1.0, 3.0, -2.0, 5.0, 4.0])
+
+
+def looked_up(rounding):
+    def function(x, w):
+        return TABLE.astype(w.dtype)[rounding(x).astype(int) % 5] * w
+
+    def backward(res, dy):
+        x, w = res
+        return jnp.zeros_like(x), function(x, jnp.ones_like(w)) * dy
+
+    return function, backward
+
+
+ROUNDINGS = {
+    "round": jnp.round,
+    "floor": jnp.floor,
+    "ceil": jnp.ceil,
+    "trunc": jnp.trunc,
+    "floor_divide": lambda x: x // 1.0,
+    "less a remainder": lambda x: x - x % 1.0,
+    "sum of comparisons": lambda x: (x[:, None] > jnp.arange(4.0, dtype=x.dtype)).sum(1),
+    "floor and one": lambda x: jnp.floor(x) * 2.0 + 1.0,
+}
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_an_index_that_was_rounded_is_not_nudged(rounding):
+    function, backward = looked_up(ROUNDINGS[rounding])
+    x, w = jnp.asarray([0.2, 1.4, 2.7, 3.1]), jnp.asarray([1.0, 2.0, 3.0, 0.5])
+    report = gradcheck(with_rule(function, scaled_by(1.001, backward)), x, w)
+    assert {"vjp"} <= failed(report, "float32") & failed(report, "float64")
+
+
+def test_a_right_rule_that_rounds_to_an_index_passes():
+    function, backward = looked_up(jnp.floor)
+    x, w = jnp.asarray([0.2, 1.4, 2.7, 3.1]), jnp.asarray([1.0, 2.0, 3.0, 0.5])
+    gradcheck(with_rule(function, backward), x, w).raise_if_failed()
+
+
+def test_linear_interpolation_in_a_table():
+    def cells(x):
+        cell = jnp.floor(x)
+        return cell.astype(int), x - cell
+
+    def interpolated(x, table):
+        cell, t = cells(x)
+        return (1.0 - t) * table[cell] + t * table[cell + 1]
+
+    def backward(res, dy):
+        x, table = res
+        cell, t = cells(x)
+        zeros = jnp.zeros_like(table)
+        return (
+            1.1 * (table[cell + 1] - table[cell]) * dy,
+            zeros.at[cell].add((1.0 - t) * dy).at[cell + 1].add(t * dy),
+        )
+
+    report = gradcheck(with_rule(interpolated, backward), jnp.asarray([0.2, 1.4, 2.7]), TABLE)
+    assert any("gradient of x" in message for message in messages(report, "vjp"))
+
+
+SYMMETRIC = {
+    "sign of the sum": lambda dy: dy.sum() > 0,
+    "sign of the product": lambda dy: jnp.prod(dy) > 0,
+    "a negative entry": lambda dy: (dy < 0).any(),
+    "a positive entry": lambda dy: (dy > 0).any(),
+    "one negative entry": lambda dy: (dy < 0).sum() == 1,
+    "a large entry": lambda dy: jnp.abs(dy).max() > 100.0,
+    "a small norm": lambda dy: dy @ dy < 1e-4,
+    "no entry": lambda dy: jnp.all(dy == 0),
+}
+
+
+@pytest.mark.parametrize("property_", SYMMETRIC)
+def test_a_symmetric_function_of_the_cotangent_does_not_hide(property_):
+    """A rule that is 0.1 % off where the cotangent, in whatever order, has the property."""
+    holds = SYMMETRIC[property_]
+
+    def backward(res, dy):
+        off = jnp.where(holds(dy), jnp.asarray(1e-3, dy.dtype), jnp.zeros((), dy.dtype))
+        return (cube_gradient(res, dy)[0] * (1.0 + off) + (off if property_ == "no entry" else 0),)
+
+    report = gradcheck(with_rule(cube, backward), POINT)
+    assert "linear" in failed(report, "float32") & failed(report, "float64")

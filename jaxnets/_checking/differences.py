@@ -56,6 +56,7 @@ def _moved(value, amount, rng, like=None):
     return value + amount * scale * rng.uniform(-1.0, 1.0, value.shape)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # Infinite values are rough, not an error.
 def _along(case, floats, position, direction, step, rng):
     """Compare the slope of <cotangents, f> along `direction` with <gradient, direction>."""
     gradient = vjp(case.explicit, floats, case.cotangents)[len(case.cotangents) + position]
