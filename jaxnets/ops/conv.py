@@ -98,7 +98,7 @@ def conv2d(
 #   db = sum over n and i of dy
 #
 # Groups are as many convolutions side by side. The three products, y, dx and dK, are computed in
-# the form that suits their shapes and the machine: see `convolution_forms`.
+# the form that suits their shapes and the machine: see `_conv_forms`.
 
 
 def _plain_conv2d(x, kernel, bias, window, groups):

@@ -390,7 +390,7 @@ def sweep(rounds: int) -> None:
 
 
 def each_form(rounds: int) -> None:
-    """What `convolution_forms` chooses among: the three products of each form, in CPU time."""
+    """What `_conv_forms` chooses among: the three products of each form, in CPU time."""
     rng = np.random.default_rng(0)
     for channels, features, n, k in sorted(CONVOLUTIONS, key=lambda c: (-c[2], c)):
         shapes = (BATCH, n, n, channels), (k, k, channels, features), (BATCH, n, n, features)

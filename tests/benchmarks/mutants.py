@@ -165,12 +165,12 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("impure", "return dx, dkernel,", "return dx, shaken(dkernel),"),
         ("only under vmap", "return dx,", "return dx * one_unless_mapped(dx),"),
     ],
-    ("conv2d", "convolution_forms", "_shifted_input_gradient"): [
+    ("conv2d", "_conv_forms", "_shifted_input_gradient"): [
         ("transposition", "(3,), (1,)), tap", "(3,), (1,))[..., ::-1], tap"),
         ("one entry", "for tap in taps(window)", "for tap in taps(window)[1:]"),
         ("stale tap", "kernel[tap.row, tap.column]", "kernel[tap.row, 0]"),
     ],
-    ("conv2d", "convolution_forms", "_shifted_kernel_gradient"): [
+    ("conv2d", "_conv_forms", "_shifted_kernel_gradient"): [
         (
             "one entry",
             "for tap in every_tap(window)",
@@ -182,14 +182,14 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
             "_kernel(matrices, window)[::-1, ::-1]",
         ),
     ],
-    ("conv2d", "convolution_forms", "_patches_input_gradient"): [
+    ("conv2d", "_conv_forms", "_patches_input_gradient"): [
         ("stale tap", "parts[:, :, :, tap.row, tap.column]", "parts[:, :, :, 0, tap.column]"),
     ],
-    ("conv2d", "convolution_forms", "_winograd_input_gradient"): [
+    ("conv2d", "_conv_forms", "_winograd_input_gradient"): [
         ("not flipped", "for b in (3, 1, 2, 0)", "for b in (0, 1, 2, 3)"),
         ("not flipped", "for a in (3, 1, 2, 0)", "for a in (0, 1, 2, 3)"),
     ],
-    ("conv2d", "convolution_forms", "_winograd_kernel_gradient"): [
+    ("conv2d", "_conv_forms", "_winograd_kernel_gradient"): [
         (
             "wrong transform",
             "_sandwich(_G.T, du)",
