@@ -7,6 +7,8 @@ statistics of batch norm.
 
 The numbers of a layer (a dropout rate, a slope) may be traced values. A layer is a closure that
 costs nothing to build, so a function that is to be vmapped over rates builds its net inside.
+
+Long: a layer for each op, a few lines of code and its docstring each.
 """
 
 import math

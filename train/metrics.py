@@ -59,3 +59,21 @@ def names_on(of: str) -> list[str]:
 def is_known(record: Record, of: str) -> bool:
     """Return whether a run was evaluated on a set."""
     return record.get(f"{of}_{THEN_BY}") is not None
+
+
+# --- on the host, as arrays of NumPy -------------------------------------------------------------
+
+
+def wide(values: Any) -> Any:
+    """Return the values of a metric for a mean to be taken of: float64, or integers."""
+    return values if values.dtype.kind == "i" else values.astype("float64")
+
+
+def share(values: Any, dtype: Any, examples: int) -> Any:
+    """Return a metric of so many examples: a mean over them, or of a number of them the share."""
+    return values / examples if dtype.kind == "i" else values
+
+
+def known(value: float | None) -> float | None:
+    """Return the value of a metric; None where it is not finite: no file holds such a number."""
+    return None if value is None or not math.isfinite(value) else value

@@ -8,6 +8,8 @@ PyTorch's and the textbook's.
 
 Source of dx = dy h'(x): Goodfellow, Bengio and Courville, Deep Learning (2016), equation 6.53 for
 one component, whose Jacobian is diagonal here.
+
+Long: each op stands here whole, with its docstring, derivation and rules.
 """
 
 import math

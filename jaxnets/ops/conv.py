@@ -58,6 +58,7 @@ def conv2d(
     2, 4 and 5; the gradients: Goodfellow, Bengio and Courville, Deep Learning (2016), equations
     9.11 and 9.13.
     """
+    # Long: two thirds are the docstring.
     if bias is None:
         x, kernel = one_dtype(x=x, kernel=kernel)
     else:

@@ -8,6 +8,8 @@ takes a mean, so that any weighting of the examples is the caller's.
 A traced class outside [0, C) cannot raise, and stands for the distribution t_c = NaN: the loss and
 all gradients of its example are NaN. To leave an example out, give it a class in [0, C) and its
 loss a weight of 0.
+
+Long: each op stands here whole, with its docstring, derivation and rules.
 """
 
 import numbers

@@ -19,6 +19,8 @@ A backward keeps x and the statistics, and computes x_hat again, which costs les
 it would have to write and read. In one program XLA would find that the forward has computed it
 already, and keep it after all: a barrier hides that where it would, and on a CPU a layer norm of
 [4096, 1024] takes a third of the memory.
+
+Long: each op stands here whole, with its docstring, derivation and rules.
 """
 
 import math

@@ -22,7 +22,7 @@ import tyro
 
 from jaxnets import autodiff, layers, nets, ops
 from jaxnets._costs import residual_bytes
-from jaxnets.ops import _conv_forms
+from jaxnets.ops import _matrix_forms, _winograd
 from jaxnets.ops._windows import window_on
 from train.engine import devices
 from train.engine.hyperparameters import hyperparameters
@@ -397,8 +397,13 @@ def each_form(rounds: int) -> None:
         x, kernel, dy = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in shapes)
         window = window_on("conv2d", x, (k, k), 1, "SAME")
         contestants = {}
-        for name, form in _conv_forms.FORMS.items():
-            if name == "winograd" and not _conv_forms.suits_winograd(window):
+        forms = {
+            "shifted": _matrix_forms.SHIFTED,
+            "patches": _matrix_forms.PATCHES,
+            "winograd": _winograd.WINOGRAD,
+        }
+        for name, form in forms.items():
+            if name == "winograd" and not _winograd.suits(window):
                 continue
 
             def all_three(x, kernel, dy, form=form, window=window):

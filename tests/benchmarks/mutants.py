@@ -142,18 +142,18 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("wrong axis", "(dy, kernel, window, groups)", "(dy, kernel[:, ::-1], window, groups)"),
         (
             "padding off by one",
-            "dx = forms.input_gradient(dy, kernel, window, groups)",
-            "dx = jnp.roll(forms.input_gradient(dy, kernel, window, groups), 1, 1)",
+            "dx = _conv_forms.input_gradient(dy, kernel, window, groups)",
+            "dx = jnp.roll(_conv_forms.input_gradient(dy, kernel, window, groups), 1, 1)",
         ),
         (
             "padding off by one",
-            "forms.kernel_gradient(x, dy,",
-            "forms.kernel_gradient(jnp.roll(x, 1, 2), dy,",
+            "_conv_forms.kernel_gradient(x, dy,",
+            "_conv_forms.kernel_gradient(jnp.roll(x, 1, 2), dy,",
         ),
         (
             "missing sum over the batch",
-            "forms.kernel_gradient(x, dy,",
-            "forms.kernel_gradient(x, dy.at[1:].set(0) if len(dy) > 1 else 2 * dy,",
+            "_conv_forms.kernel_gradient(x, dy,",
+            "_conv_forms.kernel_gradient(x, dy.at[1:].set(0) if len(dy) > 1 else 2 * dy,",
         ),
         ("wrong reduction", ".sum((0, 1, 2))", ".mean((0, 1, 2))"),
         ("wrong reduction", ".sum((0, 1, 2))", ".sum((0, 1))[0]"),
@@ -165,12 +165,12 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("impure", "return dx, dkernel,", "return dx, shaken(dkernel),"),
         ("only under vmap", "return dx,", "return dx * one_unless_mapped(dx),"),
     ],
-    ("conv2d", "_conv_forms", "_shifted_input_gradient"): [
+    ("conv2d", "_matrix_forms", "_shifted_input_gradient"): [
         ("transposition", "(3,), (1,)), tap", "(3,), (1,))[..., ::-1], tap"),
         ("one entry", "for tap in taps(window)", "for tap in taps(window)[1:]"),
         ("stale tap", "kernel[tap.row, tap.column]", "kernel[tap.row, 0]"),
     ],
-    ("conv2d", "_conv_forms", "_shifted_kernel_gradient"): [
+    ("conv2d", "_matrix_forms", "_shifted_kernel_gradient"): [
         (
             "one entry",
             "for tap in every_tap(window)",
@@ -178,18 +178,18 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ),
         (
             "not flipped",
-            "_kernel(matrices, window)",
-            "_kernel(matrices, window)[::-1, ::-1]",
+            "stacked(matrices, window)",
+            "stacked(matrices, window)[::-1, ::-1]",
         ),
     ],
-    ("conv2d", "_conv_forms", "_patches_input_gradient"): [
+    ("conv2d", "_matrix_forms", "_patches_input_gradient"): [
         ("stale tap", "parts[:, :, :, tap.row, tap.column]", "parts[:, :, :, 0, tap.column]"),
     ],
-    ("conv2d", "_conv_forms", "_winograd_input_gradient"): [
+    ("conv2d", "_winograd", "_winograd_input_gradient"): [
         ("not flipped", "for b in (3, 1, 2, 0)", "for b in (0, 1, 2, 3)"),
         ("not flipped", "for a in (3, 1, 2, 0)", "for a in (0, 1, 2, 3)"),
     ],
-    ("conv2d", "_conv_forms", "_winograd_kernel_gradient"): [
+    ("conv2d", "_winograd", "_winograd_kernel_gradient"): [
         (
             "wrong transform",
             "_sandwich(_G.T, du)",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import ops
-from jaxnets.ops import _conv_forms
+from jaxnets.ops import _conv_forms, _matrix_forms, _winograd
 from jaxnets.ops._windows import window_on
 from tests.support import (
     NUMPY,
@@ -134,12 +134,19 @@ def test_geometry(geometry):
     np.testing.assert_allclose(dkernel, expected_dkernel, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", _conv_forms.FORMS)
+FORMS = {
+    "shifted": _matrix_forms.SHIFTED,
+    "patches": _matrix_forms.PATCHES,
+    "winograd": _winograd.WINOGRAD,
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_forms(name, geometry):
     """All of them agree, also those that this machine would not choose for the shape."""
     (x, kernel), dy, window, groups, _ = geometry
-    form = _conv_forms.FORMS[name]
-    if groups > 1 or (name == "winograd" and not _conv_forms.suits_winograd(window)):
+    form = FORMS[name]
+    if groups > 1 or (name == "winograd" and not _winograd.suits(window)):
         form = None
     y, pull_back = jax.vjp(lambda *a: _conv_forms.xla_outputs(*a, window, groups), x, kernel)
     expected = (y, *pull_back(dy))

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 PROGRAM = """
-from train import backend
-backend.set_up()
+from train.engine import devices
+devices.set_up()
 import jax
 jax.jit(lambda x: x + 1)(1.0)
 print(jax.device_count(), jax.config.jax_compilation_cache_dir)

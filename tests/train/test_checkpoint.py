@@ -247,7 +247,7 @@ def test_without_space_nothing_is_left_and_the_old_one_stays(tmp_path):
     """A process whose files may have 20 kB takes the place of a full disk."""
     script = """
 import resource, signal, sys, pathlib, numpy as np
-from train.checkpoint import load, save
+from train.run_directory.checkpoint import load, save
 folder = pathlib.Path(sys.argv[1])
 save(folder / "one", {"x": np.arange(3)}, {})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

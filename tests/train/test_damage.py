@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from train import compare, mlp
-from train.engine import trainer
+from train.engine import segments
 from train.evaluate import __main__ as evaluate
 from train.report import figures, progress
 from train.run_directory import checkpoint_manager
@@ -57,7 +57,7 @@ def surroundings(tmp_path_factory):
         for name in ("curves", "bands"):
             patch.setattr(figures, name, lambda runs, path, *rest: path.write_bytes(b"a figure"))
         patch.setattr(figures, "mistakes", lambda *arguments: None)
-        patch.setattr(trainer, "LONGEST_SEGMENT", 10)
+        patch.setattr(segments, "LONGEST_SEGMENT", 10)
         yield
     for name, value in before.items():
         jax.config.update(name, value)

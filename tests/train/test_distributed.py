@@ -29,7 +29,9 @@ DEVICES = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
 # The program with checkpoints after each segment, and then time for what a test does to it.
 PROGRAM = """
 import sys, time
-from train import mlp, processes, saver
+from train import mlp
+from train.processes import cluster as processes
+from train.run_directory import checkpoint_manager as saver
 pause, processes.JOIN_SECONDS, saver.SHARE = float(sys.argv[1]), int(sys.argv[2]), 1e9
 offer = saver.Saver.offer
 saver.Saver.offer = lambda *arguments, **named: (offer(*arguments, **named), time.sleep(pause))

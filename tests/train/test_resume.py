@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from train import convnet, data
 from train.data import split
-from train.engine import assembly, trainer
+from train.engine import assembly, segments
 from train.flags import given as resume
 from train.flags.config import MlpRun
 from train.mlp import main
@@ -68,7 +68,7 @@ def surroundings(cache):
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.setattr(figures, "curves", lambda *arguments: None)
         patch.setattr(figures, "bands", lambda *arguments: None)
-        patch.setattr(trainer, "LONGEST_SEGMENT", 10)
+        patch.setattr(segments, "LONGEST_SEGMENT", 10)
         yield
 
 
@@ -551,7 +551,7 @@ def test_a_second_signal_ends_it_at_once():
     """Even where Python has no say, such as in a compilation."""
     script = """
 import hashlib, os, signal, threading, time
-from train.signals import Signals
+from train.processes.signals import Signals
 with Signals() as signals, signals.held():
     me = os.getpid()
     threading.Timer(0.2, os.kill, (me, signal.SIGINT)).start()
@@ -580,11 +580,12 @@ with Signals() as signals, signals.held():
 KILLER = """
 import json, os, pathlib, random, signal, sys, time
 import jax, matplotlib.figure, optax, orbax.checkpoint, sklearn.datasets
-from train import program, saver, trainer
+from train.engine import program, segments
+from train.run_directory import checkpoint_manager as saver
 from train.mlp import main
 
 folder, command = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
-trainer.LONGEST_SEGMENT = 10
+segments.LONGEST_SEGMENT = 10
 
 def life(*words):
     child = os.fork()

@@ -66,7 +66,7 @@ def test_an_import_of_the_package_leaves_signals_alone():
 
 BEGIN = """
 import gc, hashlib, os, signal, sys, time
-from train.signals import Signals, Stopped
+from train.processes.signals import Signals, Stopped
 def send():
     os.kill(os.getpid(), signal.SIGTERM)
 """
@@ -144,7 +144,8 @@ except Stopped as stopped:
 COMPILING = """
 import ctypes, os, signal, sys, threading
 import jax
-from train import mlp, signals
+from train import mlp
+from train.processes import signals
 compiled, which = [], int(sys.argv[1])
 compile_it = jax.stages.Lowered.compile
 def compile(*arguments, **named):

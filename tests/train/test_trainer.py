@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train.engine import trainer
+from train.engine import segments, trainer
 from train.engine.hyperparameters import hyperparameters
 from train.engine.input_pipeline import Data, Sets, batches
 from train.engine.program import make_program
@@ -49,7 +49,7 @@ def losses_and_corrects(functions, hyper, data, steps):
 
 @pytest.mark.parametrize("longest", [500, 3])
 def test_records_are_means_since_the_one_before(monkeypatch, longest):
-    monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
+    monkeypatch.setattr(segments, "LONGEST_SEGMENT", longest)
     subject, functions, hyper, data = make(settings(eval_every=4, test_curve=True))
     progress = []
     evaluations = subject.train([10], lambda step, rate: progress.append((step, rate)))
@@ -89,11 +89,11 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     ],
 )
 def test_segments_have_few_lengths(steps, eval_every, expected):
-    assert list(trainer._segments([steps], eval_every)) == expected
+    assert list(segments.segments([steps], eval_every)) == expected
 
 
 def test_segments_end_where_a_run_ends_too():
-    assert list(trainer._segments([250, 120], 100)) == [[100], [20], [80], [50]]
+    assert list(segments.segments([250, 120], 100)) == [[100], [20], [80], [50]]
 
 
 def test_the_first_loss_that_is_not_finite_ends_the_run(monkeypatch):
@@ -104,7 +104,7 @@ def test_the_first_loss_that_is_not_finite_ends_the_run(monkeypatch):
     first = int(np.flatnonzero(~np.isfinite(loss))[0]) + 1
     assert 3 < first < 60
     for longest in (3, 500):
-        monkeypatch.setattr(trainer, "LONGEST_SEGMENT", longest)
+        monkeypatch.setattr(segments, "LONGEST_SEGMENT", longest)
         subject, *_ = make(settings(learning_rate=rate, eval_every=60))
         *_, (last,) = subject.train([60], lambda step, rate: None)
         step, message = subject.diverged[0]

@@ -16,8 +16,9 @@ from train.engine.hyperparameters import Hyper, hyperparameters
 from train.engine.memory import check_memory
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
+from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import Spread
-from train.engine.trainer import LONGEST_SEGMENT, Trainer
+from train.engine.trainer import Trainer
 from train.flags.config import R, Run, flags
 from train.flags.declaration import augmentations
 from train.flags.sweep import Group, Sweep

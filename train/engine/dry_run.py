@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from train.engine.memory import free_memory, nbytes
+from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import choose_lockstep
-from train.engine.trainer import LONGEST_SEGMENT, Trainer
+from train.engine.trainer import Trainer
 from train.flags.config import TRACED, flags, replaced
 from train.flags.sweep import Group, varying
 

@@ -113,6 +113,7 @@ def make_program(
     Returns:
         The program.
     """
+    # Long: pure functions that share what the program is made of.
     dtype = jnp.dtype(precision)
 
     def logits_of(params, statistics, hyper, x, *, key=None, training=False):

@@ -10,16 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.engine import segments
 from train.engine.hyperparameters import Hyper, stack
 from train.engine.input_pipeline import Data, Sets, batches
 from train.engine.placement import on_host, placed
 from train.engine.program import Program, State
 from train.engine.sharding import Spread
 from train.flags.config import Training
-from train.metrics import GRADIENT_NORMS, SETS, Record, names_on
-
-# Steps from one sign of life to the next, where evaluations are rarer.
-LONGEST_SEGMENT = 500
+from train.metrics import GRADIENT_NORMS, SETS, Record, known, names_on, share, wide
 
 
 class Trainer:
@@ -139,7 +137,7 @@ class Trainer:
             yield self._records({}, started, training.test_curve)
         elif self._over:
             return
-        for lengths in _segments(ends, training.eval_every, self.step):
+        for lengths in segments.segments(ends, training.eval_every, self.step):
             if (self.step % training.eval_every) == 0:
                 self._traces = []  # An end between two evaluations does not cut their mean in two.
             for number, length in enumerate(lengths, 1):
@@ -158,7 +156,7 @@ class Trainer:
                 trace = self.on_host(trace)
                 self.seconds_in_steps += time.perf_counter() - before
                 self._check(trace["loss"])
-                self._traces.append(jax.tree.map(_wide, trace))
+                self._traces.append(jax.tree.map(wide, trace))
                 self.step += length
                 advance(self.step, self.steps_per_second)
                 if len(self.diverged) == self.runs:
@@ -167,20 +165,24 @@ class Trainer:
                     self.seconds = time.perf_counter() - started
                     yield []
             metrics = {
-                f"train_{name}": _share(seen.mean(1), seen.dtype, training.batch_size).tolist()
+                f"train_{name}": share(seen.mean(1), seen.dtype, training.batch_size).tolist()
                 for name, seen in self._seen().items()
             }
             if training.gradient_norms:
-                last = (self.state, self._hypers, indices[:, -1], self._sets.train)
-                norms = on_host(self._gradient_norms(*last))[: self.runs].astype(np.float64)
-                for run, largest in enumerate(norms.max(1)):
-                    if not math.isfinite(largest):
-                        self._diverge(run, self.step, f"largest gradient norm is {largest} after")
-                metrics["gradient_norm_mean"] = norms.mean(1).tolist()
-                metrics["gradient_norm_max"] = norms.max(1).tolist()
+                metrics |= self._norms(indices[:, -1])
             yield self._records(metrics, started, training.test_curve or self.step in ends)
             if self._over:
                 return
+
+    def _norms(self, batch: jax.Array) -> dict[str, list[float]]:
+        """The mean and the largest norm of the gradients of a batch's examples, of each run."""
+        found = self._gradient_norms(self.state, self._hypers, batch, self._sets.train)
+        norms = on_host(found)[: self.runs].astype(np.float64)
+        for run, largest in enumerate(norms.max(1)):
+            if not math.isfinite(largest):
+                self._diverge(run, self.step, f"largest gradient norm is {largest} after")
+        values = (norms.mean(1).tolist(), norms.max(1).tolist())
+        return dict(zip(GRADIENT_NORMS, values, strict=True))
 
     def _prepare(self, indices: jax.Array) -> None:
         """Compile what evaluates before a step is done that a signal could cost."""
@@ -265,7 +267,7 @@ class Trainer:
                 "step": self.step,
                 "epoch": self.step / steps_per_epoch,
                 **{
-                    name: None if run in self.diverged else _known(metrics.get(name, nothing)[run])
+                    name: None if run in self.diverged else known(metrics.get(name, nothing)[run])
                     for name in names
                 },
                 "seconds": self.seconds,
@@ -302,47 +304,10 @@ class Trainer:
             if not math.isfinite(loss):
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
         return {
-            f"{name}_{metric}": _share(_wide(values), values.dtype, len(data.labels)).tolist()
+            f"{name}_{metric}": share(wide(values), values.dtype, len(data.labels)).tolist()
             for metric, values in found.items()
         }
 
 
 # The names of metrics in the checkpoints of earlier versions.
 _BEFORE = {"losses": "loss", "corrects": "accuracy"}
-
-
-def _wide(values: np.ndarray) -> np.ndarray:
-    """The values of a metric, of which a mean will be taken: float64, or integers."""
-    return values if values.dtype.kind == "i" else values.astype(np.float64)
-
-
-def _share(values: np.ndarray, dtype: np.dtype, examples: int) -> np.ndarray:
-    """A metric of so many examples: a mean over them, and of a number of them the share."""
-    return values / examples if dtype.kind == "i" else values
-
-
-def _known(value: float | None) -> float | None:
-    """The value of a metric; None where it is not finite, because no file holds such a number."""
-    return None if value is None or not math.isfinite(value) else value
-
-
-def _segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:
-    """Yield the lengths of the segments from each evaluation or end to the next.
-
-    They are as equal as can be: each length is compiled once. From `start` on, which is where one
-    begins, they are those that they were before.
-    """
-    pieces = math.ceil(eval_every / LONGEST_SEGMENT)
-    longest = math.ceil(eval_every / pieces)
-    step = 0
-    for end in sorted(ends):
-        while step < end:
-            count = min(eval_every - step % eval_every, end - step)
-            lengths = [
-                min(longest, count - done)
-                for done in range(0, count, longest)
-                if step + done >= start
-            ]
-            if lengths:
-                yield lengths
-            step += count

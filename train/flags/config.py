@@ -4,6 +4,8 @@ All that is to be known of a flag stands on its field; `FLAGS` and the tables be
 there.
 Neither jax nor anything else that is slow to import is needed for that, so a mistake is answered at
 once.
+
+Long: all flags, with their help.
 """
 
 import dataclasses

@@ -56,7 +56,8 @@ def join(machines: Machines, known: Sequence[str | None]) -> None:
 
     # Its handler of SIGTERM would take the place of the command's own.
     jax.config.update("jax_enable_preemption_service", False)
-    # So JAX finds in the environment of a cluster what it is not given; it has no public name.
+    # So JAX finds in the environment of a cluster what it is not given. It has no public name, and
+    # what JAX itself says of a process that does not come does not name it.
     asked = machines.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     coordinator, count, own, _ = ClusterEnv.auto_detect_unset_distributed_params(
         asked, machines.processes, machines.process_id, None, None, JOIN_SECONDS

@@ -3,6 +3,8 @@
 Each is a scalar loss of named arrays, built from the ops of jaxnets. `compare` differentiates it
 three times: by the hand-written rules, by JAX's autodiff with all of them forgotten, and by central
 differences.
+
+Long: each derivation stands whole beside its function.
 """
 
 from collections.abc import Callable, Mapping, Sequence

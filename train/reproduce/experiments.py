@@ -7,6 +7,8 @@ those of D, whose numbers a network that begins like PyTorch's does not reach.
 
 A: UvA 2018 (ReLU, batch norm). B: UvA 2019 (leaky ReLU, batch norm). C: Sapienza 2021 (two-layer
 net with L2). D: UvA 2020 (ELU, layer norm). E: VU 2020 (from scalars to batches).
+
+Long: it is a table.
 """
 
 from typing import Literal, NamedTuple
