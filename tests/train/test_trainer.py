@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import nets
-from train.engine import segments, trainer
+from train.engine import segments
 from train.engine.hyperparameters import hyperparameters
 from train.engine.input_pipeline import Data, Sets, batches
 from train.engine.program import make_program

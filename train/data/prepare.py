@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from train.data.sources import PREPARED, SOURCES, archives, check_name, data_folder
+from train.data import sources
+from train.data.sources import PREPARED, SOURCES, check_name, data_folder
 from train.errors import DataError
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -77,8 +78,8 @@ def _find_archives(name: str, source: Path) -> dict[str, Path]:
     """The path of each archive by its file name; raises a `DataError` if one is not there."""
     if not source.is_dir():
         raise DataError(f"{source} is not a folder; name the folder that holds the archives")
-    paths = {archive.file_name: source / archive.file_name for archive in archives(name)}
-    for archive in archives(name):
+    paths = {archive.file_name: source / archive.file_name for archive in sources.archives(name)}
+    for archive in sources.archives(name):
         if not paths[archive.file_name].is_file():
             raise DataError(f"{source} holds no {archive.file_name}; get it from {archive.url}")
     return paths
@@ -86,7 +87,7 @@ def _find_archives(name: str, source: Path) -> dict[str, Path]:
 
 def _check_archives(name: str, paths: dict[str, Path]) -> None:
     """Raises a `DataError` unless the archives have the registered sizes and digests."""
-    for archive in archives(name):
+    for archive in sources.archives(name):
         path = paths[archive.file_name]
         size = path.stat().st_size
         if size != archive.size:
