@@ -44,11 +44,7 @@ def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tu
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, see `exit_status.answer`."""
     return answer(
-        _arguments,
-        lambda asked: _compare(*asked),
-        arguments,
-        "python -m train.compare",
-        __doc__,
+        _arguments, lambda asked: _compare(*asked), arguments, "python -m train.compare", __doc__
     )
 
 

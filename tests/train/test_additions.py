@@ -100,9 +100,7 @@ def test_a_flag_touches_two_files_and_a_metric_two(project):
         assert 0.5 < found < 1
         assert found > accuracy
     refused = run(project, "-m", "train.mlp", "--optimizer", "sgd", "--beta2", "0.9")
-    assert refused.stderr == (
-        "error: --beta2 0.9: is used with --optimizer adam alone; got sgd\n"
-    )
+    assert refused.stderr == ("error: --beta2 0.9: is used with --optimizer adam alone; got sgd\n")
     assert run(project, "-m", "train.compare", "run").returncode == 0
 
 

@@ -73,11 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(load(*asked))
 
     return answer(
-        {"prepare": _Prepare, "show": _Show},
-        work,
-        arguments,
-        "python -m train.data",
-        __doc__,
+        {"prepare": _Prepare, "show": _Show}, work, arguments, "python -m train.data", __doc__
     )
 
 

@@ -68,6 +68,24 @@ def read_metadata(name: str, version: Path) -> Metadata:
         )
     description = _typed(info.get("description", ""), str, "dataset_info.json: description")
 
+    lengths = _read_lengths(info)
+    shards = {
+        split: [
+            (version / f"{prefix}-{split}.array_record-{i:05}-of-{len(lengths[split]):05}", length)
+            for i, length in enumerate(lengths[split])
+        ]
+        for split in ("train", "test")
+    }
+    return Metadata(
+        " ".join("".join(c if c.isprintable() else " " for c in description).split()),
+        _read_classes(version / "label.labels.txt", features["label"]),
+        "id" in features,
+        shards,
+    )
+
+
+def _read_lengths(info: dict[str, Any]) -> dict[str, list[int]]:
+    """Return the number of examples in each file of each split."""
     lengths: dict[str, list[int]] = {}
     for split in _typed(info.get("splits"), list, "dataset_info.json: splits"):
         split = _typed(split, dict, "dataset_info.json: a split")
@@ -91,19 +109,7 @@ def read_metadata(name: str, version: Path) -> Metadata:
         if not examples:
             raise ValueError(f"the split {title!r} is empty")
         _number(examples, f"dataset_info.json: the number of examples of {title!r}", _MOST_EXAMPLES)
-    shards = {
-        split: [
-            (version / f"{prefix}-{split}.array_record-{i:05}-of-{len(lengths[split]):05}", length)
-            for i, length in enumerate(lengths[split])
-        ]
-        for split in ("train", "test")
-    }
-    return Metadata(
-        " ".join("".join(c if c.isprintable() else " " for c in description).split()),
-        _read_classes(version / "label.labels.txt", features["label"]),
-        "id" in features,
-        shards,
-    )
+    return lengths
 
 
 def _read_features(path: Path) -> dict[str, Any]:

@@ -176,7 +176,6 @@ def decode(pngs: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
         ">8sI4sIIBBBBB", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, color_type, 0, 0, 0
     )
     size = height * (1 + width * channels)
-
     chunk_start, checksum = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
 
     def filtered_rows(png: bytes) -> bytes:
@@ -199,8 +198,7 @@ def decode(pngs: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray:
         inflater = zlib.decompressobj()
         rows = inflater.decompress(compressed, size + 1)
         if len(rows) != size or not inflater.eof:
-            more = len(rows) > size or inflater.unconsumed_tail
-            amount = "more" if more else "less"
+            amount = "more" if len(rows) > size or inflater.unconsumed_tail else "less"
             raise ValueError(f"the pixels of a PNG inflate to {amount} than {size} bytes")
         return rows
 

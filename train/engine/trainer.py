@@ -1,4 +1,7 @@
-"""The loop on the host around a program: compiles it, feeds it, reads its metrics."""
+"""The loop on the host around a program: compiles it, feeds it, reads its metrics.
+
+Long: one class, the state of a training and all that changes it.
+"""
 
 import itertools
 import math
@@ -127,12 +130,7 @@ class Trainer:
             advance: is called with the step and the steps per second after each segment.
         """
         training, started = self._training, time.perf_counter() - self.seconds
-        here = self._spread.here
-        orders = {
-            seed: batches(seed, self._examples, training.batch_size, self.step)
-            for seed in {self._seeds[run] for run in here}
-        }
-        compiled: dict[int, Any] = {}
+        compiled, next_batches = dict[int, Any](), self._order()
         if self.step == 0:
             yield self._records({}, started, training.test_curve)
         elif self._over:
@@ -141,11 +139,7 @@ class Trainer:
             if (self.step % training.eval_every) == 0:
                 self._traces = []  # An end between two evaluations does not cut their mean in two.
             for number, length in enumerate(lengths, 1):
-                taken = {
-                    seed: np.stack(list(itertools.islice(order, length)))
-                    for seed, order in orders.items()
-                }
-                indices = self._spread.assembled({run: taken[self._seeds[run]] for run in here})
+                indices = next_batches(length)
                 arguments = (self.state, self._hypers, indices, self._sets.train)
                 if not compiled:
                     self._prepare(indices)
@@ -173,6 +167,23 @@ class Trainer:
             yield self._records(metrics, started, training.test_curve or self.step in ends)
             if self._over:
                 return
+
+    def _order(self) -> Callable[[int], jax.Array]:
+        """Return what gives the examples of so many next steps of each run."""
+        here = self._spread.here
+        orders = {
+            seed: batches(seed, self._examples, self._training.batch_size, self.step)
+            for seed in {self._seeds[run] for run in here}
+        }
+
+        def following(steps: int) -> jax.Array:
+            taken = {
+                seed: np.stack(list(itertools.islice(order, steps)))
+                for seed, order in orders.items()
+            }
+            return self._spread.assembled({run: taken[self._seeds[run]] for run in here})
+
+        return following
 
     def _norms(self, batch: jax.Array) -> dict[str, list[float]]:
         """The mean and the largest norm of the gradients of a batch's examples, of each run."""

@@ -75,13 +75,7 @@ class Arguments(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, see `exit_status.answer`."""
-    return answer(
-        Arguments,
-        _evaluate,
-        arguments,
-        "python -m train.evaluate",
-        __doc__,
-    )
+    return answer(Arguments, _evaluate, arguments, "python -m train.evaluate", __doc__)
 
 
 def _evaluate(asked: Arguments) -> None:

@@ -38,7 +38,6 @@ _SPLITS = {
 }
 
 _BANDS = " Bands: ± standard deviation over the runs."
-
 _WIDTH = 9  # Inches; a line of text in the smaller sizes below has room for these letters.
 _LETTERS = {"large": 68, "small": 105, "x-small": 150}
 
@@ -174,7 +173,7 @@ def _legend(figure: "Figure", entries: tuple[Any, Any], note: str, columns: int)
 
 
 def _wrapped(text: str, size: str, columns: int = 1) -> str:
-    """The text in lines that fit into the figure, or a column of its legend."""
+    """The text in lines that fit the figure, or a column of it."""
     return "\n".join(textwrap.wrap(text, _LETTERS[size] // columns))
 
 

@@ -88,13 +88,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, that of the first command that fails."""
-    return answer(
-        _options,
-        _reproduce,
-        arguments,
-        "python -m train.reproduce",
-        __doc__,
-    )
+    return answer(_options, _reproduce, arguments, "python -m train.reproduce", __doc__)
 
 
 def _reproduce(options: Options) -> int:

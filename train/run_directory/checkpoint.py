@@ -81,16 +81,7 @@ def save(folder: Path, tree: Any, notes: Mapping[str, Any]) -> None:
         logging.getLogger("asyncio").removeFilter(_is_no_late_echo)
         if first:
             _complete(partial, notes)
-            if folder.exists():
-                folder.rename(replaced)
-            try:
-                partial.rename(folder)
-            except OSError:
-                if replaced.exists():
-                    replaced.rename(folder)
-                raise
-            synchronise(folder.absolute().parent)
-            shutil.rmtree(replaced, ignore_errors=True)
+            _put(partial, folder, replaced)
     except OSError as error:
         if first:
             shutil.rmtree(partial, ignore_errors=True)
@@ -104,6 +95,20 @@ def _complete(partial: Path, notes: Mapping[str, Any]) -> None:
     (partial / MANIFEST).write_text(rendered(_digests(partial)), encoding="utf-8")
     for path in (*partial.rglob("*"), partial):
         synchronise(path)
+
+
+def _put(partial: Path, folder: Path, replaced: Path) -> None:
+    """Rename a whole checkpoint to its own name; what has that name goes after it is there."""
+    if folder.exists():
+        folder.rename(replaced)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+    synchronise(folder.absolute().parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load(folder: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:

@@ -114,18 +114,22 @@ class Saver:
             print(f"warning: {problem}", file=sys.stderr)
         if number <= groups:
             self._directory.reopen()
-        trained = (self._directory.path / "parameters").glob("group-*")
-        for path in (
-            *(path for path in trained if _numbers(path) >= (number,)),
-            *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
-        ):
-            self._directory.set_aside(path)
+        self._set_aside_after(number, step)
         if problems:
             self._directory.keep_metrics()
         self._go_back(notes)
         if is_first():
             wait()
         return number
+
+    def _set_aside_after(self, number: int, step: int) -> None:
+        """Move what comes after a step of a group to set-aside/."""
+        trained = (self._directory.path / "parameters").glob("group-*")
+        for path in (
+            *(path for path in trained if _numbers(path) >= (number,)),
+            *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
+        ):
+            self._directory.set_aside(path)
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
         """The notes, where they are of this run and of this group."""
