@@ -8,7 +8,7 @@ python -m train.compare runs/sweep --out sweep.pdf
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -37,14 +37,17 @@ _FORMATS = (".png", ".pdf", ".svg")
 _KEYS = {"compared", "ranked_by", "same_data", "rows"}  # Of the numbers.
 
 
-def _arguments(directories: _Directories, out: _Out = Path("compare.png")) -> tuple[Any, Path]:
-    return directories, out
+class Arguments(NamedTuple):
+    """The flags of the command."""
+
+    directories: _Directories
+    out: _Out = Path("compare.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, see `exit_status.answer`."""
     return answer(
-        _arguments, lambda asked: _compare(*asked), arguments, "python -m train.compare", __doc__
+        Arguments, lambda asked: _compare(*asked), arguments, "python -m train.compare", __doc__
     )
 
 

@@ -10,7 +10,7 @@ from train.engine.sharding import choose_lockstep
 from train.errors import ConfigError
 from train.flags.config import MlpRun, flags
 from train.flags.sweep import groups
-from train.metrics import BEST
+from train.metrics import METRICS as DECLARED
 from train.mlp import main
 from train.report import figures, tables
 from train.report.progress import Progress
@@ -243,7 +243,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(here, alone, lockstep):
             if all(line["config"][name] == v for name, v in values.items() if name != "seed")
         ]
         for metric in METRICS:
-            best = BEST[metric.split("_")[1]]
+            best = DECLARED[metric.split("_")[1]].best
             records = [metrics(here / "sweep", i) for i in indices]
             seen = [[r[metric] for r in run if r[metric] is not None] for run in records]
             assert line[metric]["final"]["values"] == [values[-1] for values in seen]

@@ -18,6 +18,7 @@ import tyro
 
 from train.data.dataset import Dataset, load
 from train.data.prepare import prepare
+from train.flags.options import DataDir
 from train.processes.exit_status import answer
 
 _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The data set.")]
@@ -25,16 +26,6 @@ _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help=
 
 _Archives = Annotated[
     Path, tyro.conf.arg(name="from", metavar="DIR", help="Folder that holds the archives.")
-]
-
-
-_DataDir = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of data sets.",
-        help_behavior_hint="(default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    ),
 ]
 
 
@@ -47,7 +38,7 @@ class _Show(NamedTuple):
     """
 
     name: _Name
-    data_dir: _DataDir = None
+    data_dir: DataDir = None
 
 
 class _Prepare(NamedTuple):
@@ -60,7 +51,7 @@ class _Prepare(NamedTuple):
 
     name: _Name
     source: _Archives
-    data_dir: _DataDir = None
+    data_dir: DataDir = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

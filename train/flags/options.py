@@ -12,6 +12,15 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from train.flags.constraints import option
 
+DataDir = typing.Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder of the prepared data sets.",
+        help_behavior_hint="(default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    ),
+]
+
 REGISTRY = ConstructorRegistry()
 
 

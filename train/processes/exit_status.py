@@ -44,6 +44,8 @@ def exit_status(work: Callable[[Signals], int | None]) -> int:
         status = 2
     except (FloatingPointError, MemoryError, OSError) as error:
         message, status = "; ".join([f"error: {error}", *_notes(error)]), 1
+    except KeyboardInterrupt:
+        message, status = "interrupted", 130
     except Stopped as stopped:
         message, status = "; ".join([str(stopped), *_notes(stopped)]), stopped.status
     return cluster.end(status, terminal.one_line(message))

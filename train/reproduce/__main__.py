@@ -19,6 +19,7 @@ from rich.text import Text
 from train import metrics
 from train.errors import ConfigError
 from train.flags.constraints import check_value
+from train.flags.options import DataDir
 from train.flags.suggestions import near, separated
 from train.flags.terminal import shortened
 from train.processes.exit_status import answer
@@ -45,14 +46,6 @@ _Quick = Annotated[
         f"{QUICK_TEST} test images."
     ),
 ]
-_DataDir = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of the prepared data sets.",
-        help_behavior_hint="(default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    ),
-]
 _Out = Annotated[
     Path,
     tyro.conf.arg(
@@ -69,26 +62,16 @@ _Found = tuple[dict[str, Any], list[list[metrics.Record]]]
 class Options(NamedTuple):
     """The flags of the command."""
 
-    names: tuple[str, ...]
-    seeds: int
-    quick: bool
-    data_dir: Path | None
-    out: Path
-
-
-def _options(
-    names: _Names = (),
-    seeds: _Seeds = 3,
-    quick: _Quick = False,
-    data_dir: _DataDir = None,
-    out: _Out = Path("runs/reproduce"),
-) -> Options:
-    return Options(names, seeds, quick, data_dir, out)
+    names: _Names = ()
+    seeds: _Seeds = 3
+    quick: _Quick = False
+    data_dir: DataDir = None
+    out: _Out = Path("runs/reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status, that of the first command that fails."""
-    return answer(_options, _reproduce, arguments, "python -m train.reproduce", __doc__)
+    return answer(Options, _reproduce, arguments, "python -m train.reproduce", __doc__)
 
 
 def _reproduce(options: Options) -> int:

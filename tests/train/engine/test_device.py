@@ -13,7 +13,7 @@ from train.engine import assembly, memory
 from train.engine.memory import Fitting, explained, free_memory
 from train.mlp import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("platform", ["foo", "cuda"])

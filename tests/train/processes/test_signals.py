@@ -13,7 +13,7 @@ import pytest
 
 from train.mlp import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 

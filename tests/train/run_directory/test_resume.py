@@ -27,7 +27,7 @@ from train.run_directory import checkpoint, checkpoint_manager
 from train.run_directory.directory import RunDirectory
 from train.training_command import parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # Two groups, whose runs end at three steps; with all that has a state: running statistics, random
 # keys, an optimizer, a run that loses patience, one that diverges, a mean loss since the last

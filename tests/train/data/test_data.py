@@ -30,7 +30,7 @@ from train.data.sources import Archive, archives
 from train.data.tfds_reader import decode
 from train.errors import DataError
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 REGISTERED = {name: archives(name) for name in ("mnist", "cifar10")}
 CIFAR10_CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

@@ -27,7 +27,7 @@ from train.processes import launch
 from train.reproduce import __main__ as reproduce
 from train.training_command import parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MAINS = {
     "train": menu,
     "train.mlp": mlp.main,
@@ -41,9 +41,9 @@ KINDS = {
     "train.mlp": with_several_values(MlpRun),
     "train.convnet": with_several_values(ConvnetRun),
     "train.evaluate": evaluate.Arguments,
-    "train.compare": compare._arguments,
+    "train.compare": compare.Arguments,
     "train.data": {"prepare": data._Prepare, "show": data._Show},
-    "train.reproduce": reproduce._options,
+    "train.reproduce": reproduce.Options,
 }
 PAGES = [*MAINS, "train.data prepare", "train.data show"]
 

@@ -18,7 +18,7 @@ from train.flags.config import FLAGS, TRACED, Data, Lockstep, Machines, Mlp, Mlp
 from train.flags.declaration import hidden_widths
 from train.training_command import parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def parsed(*arguments):

@@ -16,7 +16,7 @@ import pytest
 from train.mlp import main
 from train.processes import cluster
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # Three runs, which do not fill four devices; all that has a state.
 SWEEP = [
