@@ -2,8 +2,9 @@
 
 from jaxnets import _interrupt as _interrupt  # First.
 from jaxnets import initializers, layers, nets, ops
+from jaxnets.audit import audit
 from jaxnets.autodiff import autodiff
 from jaxnets.costs import costs
 from jaxnets.gradcheck import gradcheck
 
-__all__ = ["autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
+__all__ = ["audit", "autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
