@@ -4,11 +4,12 @@ from importlib import metadata as _metadata
 
 from jaxnets import _launch as _launch  # First: JAX takes a second.
 from jaxnets import initializers, layers, nets, ops
+from jaxnets._audit import audit
 from jaxnets._autodiff import autodiff
 from jaxnets._costs import costs
 from jaxnets._gradcheck import gradcheck
 
-__all__ = ["autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
+__all__ = ["audit", "autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
 
 try:
     __version__ = _metadata.version("jaxnets")

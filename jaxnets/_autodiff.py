@@ -34,9 +34,17 @@ def autodiff(f: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(f)
     def forgetful(*args: P.args, **kwargs: P.kwargs) -> R:
+        leaves, structure = jax.tree.flatten((f, args, kwargs))
+
+        def rebuilt():
+            # A module whose state a call updates may be updated only where it was made. As with
+            # `jax.jit`, the caller's own keeps its state.
+            f, args, kwargs = jax.tree.unflatten(structure, leaves)
+            return f(*args, **kwargs)
+
         # Tracing without arguments leaves every argument as f's caller gave it: arrays and outer
         # tracers are closed over, and strings, shapes and functions need no declaration as static.
-        jaxpr, out = jax.make_jaxpr(lambda: f(*args, **kwargs), return_shape=True)()
+        jaxpr, out = jax.make_jaxpr(rebuilt, return_shape=True)()
         shapes, structure = jax.tree.flatten(out)
         flat = core.jaxpr_as_fun(_forget(jaxpr))()
         # A constant among the outputs comes out of a jaxpr as the Python number it was.

@@ -91,7 +91,6 @@ def costs(f: Callable, *args: Any, **kwargs: Any) -> Costs:
         **kwargs: likewise.
 
     Raises:
-        TypeError: an array is complex.
         ValueError: no argument, or no output, is a floating array.
     """
     case = draw_case(f, args, kwargs, np.random.default_rng(0))

@@ -88,5 +88,9 @@ def test_reads_as_a_table(rng):
 def test_needs_a_floating_array():
     with pytest.raises(ValueError, match="floating"):
         costs(lambda n: n * 1.0, jnp.arange(3))
-    with pytest.raises(TypeError, match="complex"):
-        costs(lambda x: jnp.abs(x), np.ones(3, np.complex64))
+
+
+def test_a_complex_array_counts_as_its_two_parts():
+    measured = costs(lambda x: x * x, np.ones(3, np.complex64))
+    assert measured.input_bytes == 3 * 4
+    assert measured.explicit.residual_bytes >= 2 * 3 * 4

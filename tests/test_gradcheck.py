@@ -96,7 +96,7 @@ def test_planted_bug_is_found(mutant):
     with planted(mutant), jax.enable_x64(dtype == "float64"):
         for point in points(mutant.op, dtype):
             report = gradcheck(point.entry.function, *point.arguments)
-            killed |= {check.dtype for check in report.failures}
+            killed |= {check.dtype for check in (*report.failures, *report.warnings)}
             if killed == {dtype, "float64"}:
                 break
     assert killed == {dtype, "float64"}
@@ -157,11 +157,12 @@ def test_a_failure_says_what_and_where():
         float(check.message.split(word)[1].split(",")[0]) for word in ("got ", "expected ")
     )
     assert got - expected == pytest.approx(1.0, abs=1e-5)
-    assert f"{check.ulps:.3g}" != "0"
-    assert "ULPs apart" in check.message
-    # One ULP of the expected value is what the error is counted in.
-    counted = float(check.message.split(" ULPs")[0].split(", ")[-1])
-    assert counted == pytest.approx(1.0 / np.spacing(np.float32(abs(expected))), rel=0.01)
+    # The error, in parts of the largest entry, and in units of its last place.
+    off = float(check.message.split("off by ")[1].split(" of the array's largest entry")[0])
+    largest = 1.0 / off
+    assert abs(expected) <= largest * 1.1
+    assert check.ulps == pytest.approx(1.0 / np.spacing(np.float32(largest)), rel=1.1)
+    assert check.message.endswith("; 1 of 6 entries are wrong")
     assert "failed in float32: vjp: gradient of params['weight'] at [1, 2]" in str(report)
 
 
@@ -183,8 +184,6 @@ def test_report():
 
 
 def test_arguments_that_it_refuses():
-    with pytest.raises(TypeError, match="complex"):
-        gradcheck(jnp.abs, jnp.asarray([1j]))
     with pytest.raises(ValueError, match="floating"):
         gradcheck(lambda n: n + 1, jnp.asarray([1, 2]))
     with pytest.raises(ValueError, match="floating"):
@@ -321,8 +320,11 @@ def test_a_forward_rule_that_calls_the_wrapped_function():
     wrapped = jax.custom_vjp(cube)
     wrapped.defvjp(lambda x: (wrapped(x), (x,)), cube_gradient)
     report = gradcheck(wrapped, POINT)
-    assert failed(report) == {"hessian"}
-    assert all("let it call the function's plain body" in m for m in messages(report, "hessian"))
+    # As JAX's own tutorial writes it: the gradient is right, and forward over reverse is not there.
+    assert report.ok
+    assert [check.name for check in report.warnings] == ["hessian", "hessian"]
+    assert all("let it call the function's plain body" in c.message for c in report.warnings)
+    assert "warning in float32: hessian" in str(report)
 
 
 def test_a_rule_that_raises():
@@ -332,7 +334,9 @@ def test_a_rule_that_raises():
     report = gradcheck(with_rule(cube, backward), POINT)
     assert failed(report, "float32") == {"vjp"}
     assert failed(report, "float64") == {"vjp", "finite differences"}
-    assert messages(report, "vjp")[0] == "raises ValueError: no gradient here"
+    said = messages(report, "vjp")[0]
+    assert said.startswith("raises ValueError: no gradient here (test_gradcheck.py:")
+    assert said.endswith(" in backward)")
     assert "no gradient here" in str(report)
 
 

@@ -39,6 +39,7 @@ LIBRARY = (
     ("jaxnets.nets",),
     ("jaxnets.layers",),
     ("jaxnets.initializers",),
+    ("jaxnets._audit",),
     ("jaxnets._costs",),
     ("jaxnets._gradcheck",),
     ("jaxnets._checking",),

@@ -6,10 +6,12 @@ with every rounded result nudged at random by one unit in the last place of its 
 spread of the outputs is what rounding does to them, entry by entry.
 
 Source: Parker, Monte Carlo arithmetic: exploiting randomness in floating-point arithmetic (1997).
+
+Long: one interpreter of programs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxnets._checking.programs import run
+
 _SAMPLES = 8
+# Nudges of an equation start at one of so many places of the pool.
+_STARTS = 4096
+# Primitives by which a small change may become a large one, or that count.
+_DISCRETE = frozenset(
+    """
+    argmax argmin ceil clamp cond floor ge gt iota le lt ne reduce_and reduce_or rem round scan
+    sign sort top_k while
+    """.split()  # noqa: SIM905
+)
+# How many steps a while loop is taken to have.
+_UNKNOWN_LENGTH = 100
 
 # Primitives that move, choose, negate or compare values, or return integers or a remainder, and
 # round nothing.
@@ -58,38 +73,186 @@ class Rounded(NamedTuple):
     epsilons: list[float]
 
 
-def rounding_spread(function: Callable, arguments: Sequence, rng: np.random.Generator) -> Rounded:
+def rounding_spread(
+    function: Callable,
+    arguments: Sequence,
+    rng: np.random.Generator,
+    narrow: Rounded | None = None,
+) -> Rounded:
     """Evaluate a program, and measure how far rounding carries each entry of its outputs.
 
     Args:
         function: traced with `arguments`; returns a pytree of floating arrays.
         arguments: pytrees of arrays.
         rng: the source of the nudges.
+        narrow: what was measured of the same program in one narrower dtype. What rounding does is
+            proportional to the spacing of the numbers, and so need not be measured again.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments)
     flat = jax.tree.leaves(arguments)
-    outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, flat, None)
-    values = [_float64(out) for out in outputs]
-    squares = [np.zeros(value.shape) for value in values]
-    for _ in range(_SAMPLES):
-        noisy = _evaluate(jaxpr.jaxpr, jaxpr.consts, flat, rng)
-        for square, out, value in zip(squares, noisy, values, strict=True):
-            with np.errstate(invalid="ignore"):
-                square += np.nan_to_num((_float64(out) - value) ** 2, posinf=0.0)
-    epsilons = [float(jnp.finfo(jnp.result_type(out)).eps) for out in outputs]
-    return Rounded(values, [np.sqrt(square / _SAMPLES) for square in squares], epsilons)
+    # A program of half precision is mostly one of float32 inside, and so of another proportion.
+    single = float(jnp.finfo(jnp.float32).eps)
+    if narrow is not None and len(dtypes_of(jaxpr)) == 1 and set(narrow.epsilons) == {single}:
+        values = [_float64(value) for value in run(function, *arguments)]
+        eps = float(jnp.finfo(dtypes_of(jaxpr).pop()).eps)
+        as_finite = all(
+            (np.isfinite(value) == np.isfinite(other)).all()
+            for value, other in zip(values, narrow.values, strict=True)
+        )
+        if as_finite:
+            factor = eps / single
+            return Rounded(values, [factor * s for s in narrow.spreads], [eps] * len(values))
+    values, squares = run(
+        lambda flat, pools: nudged_runs(jaxpr, flat, pools), flat, pools_for(jaxpr, rng)
+    )
+    spreads = []
+    for value, square in zip(values, squares, strict=True):
+        spreads.append(np.sqrt(_float64(square) / _SAMPLES) * _scale(_float64(value), np))
+    epsilons = [float(jnp.finfo(value.dtype).eps) for value in values]
+    return Rounded([_float64(value) for value in values], spreads, epsilons)
+
+
+def pools_for(jaxpr, rng: np.random.Generator) -> np.ndarray:
+    """Draw the nudges of each sample: a pool, of which each equation takes a stretch."""
+    return rng.integers(-1, 2, (_SAMPLES, _largest_size(jaxpr.jaxpr) + _STARTS), np.int8)
+
+
+def nudged_runs(jaxpr, flat: Sequence, pools) -> tuple[list, list]:
+    """Return a program's outputs, and the sums of squares of what nudges do to them.
+
+    The squares are in units of the square of each output's largest entry, lest they underflow.
+    """
+    values = _evaluate(jaxpr.jaxpr, jaxpr.consts, flat, None)
+    scales = [_scale(value, jnp) for value in values]
+    discrete = _is_discrete(jaxpr)
+
+    def sample(squares, pool):
+        nudges = _Nudges(pool, discrete)
+        arguments = [nudges.apply(value, 1) for value in flat]
+        noisy = _evaluate(jaxpr.jaxpr, jaxpr.consts, arguments, nudges)
+        return [
+            square + jnp.nan_to_num(((out - value) / scale).astype(square.dtype) ** 2, posinf=0.0)
+            for square, out, value, scale in zip(squares, noisy, values, scales, strict=True)
+        ], None
+
+    dtypes = [jnp.result_type(value) for value in values]
+    wide = [jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype for dtype in dtypes]
+    zeros = [jnp.zeros(jnp.shape(v), dtype) for v, dtype in zip(values, wide, strict=True)]
+    return values, jax.lax.scan(sample, zeros, pools)[0]
+
+
+def _scale(value, module):
+    """Return the largest finite magnitude, or 1; as a power of two, so that no rounding adds."""
+    size = module.abs(value)
+    largest = module.max(module.where(module.isfinite(size), size, 0), initial=0)
+    return module.where(largest > 0, largest, module.ones_like(largest))
 
 
 def _float64(array) -> np.ndarray:
     return np.asarray(array).astype(np.float64)
 
 
-def _evaluate(jaxpr, consts, arguments, rng):
-    """Evaluate `jaxpr` equation by equation, with each result nudged unless `rng` is None."""
+def _largest_size(jaxpr) -> int:
+    atoms = [*jaxpr.constvars, *jaxpr.invars]
+    for equation in jaxpr.eqns:
+        atoms += equation.outvars
+    sizes = [math.prod(getattr(atom.aval, "shape", ())) for atom in atoms]
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _CALLS:
+            body = equation.params[_CALLS[equation.primitive.name]]
+            sizes.append(_largest_size(getattr(body, "jaxpr", body)))
+    return max(sizes, default=1)
+
+
+class _Nudges:
+    """The nudges of one sample, of which every result takes others."""
+
+    def __init__(self, pool, discrete: bool):
+        self.pool = pool
+        self.discrete = discrete
+        self.taken = 0
+        self.factors: dict = {}
+
+    def apply(self, value, units: float):
+        """Return `value` with each entry moved by -1, 0 or 1 times `units` units in the last place.
+
+        In a program with discrete steps an integer stays as it is. It comes from counting and from
+        floor and its like, in a loop or followed by sums of integers, all of which are exact, and
+        to nudge it would select another cell of a table. By chance few results are integers as long
+        as 16 numbers of the dtype, or more, lie between one and the next.
+        """
+        aval = jax.typeof(value)
+        if not isinstance(aval, jax.core.ShapedArray) or not _is_float(aval.dtype):
+            return value
+        eps = float(jnp.finfo(aval.dtype).eps)
+        unit = min(units * eps, 0.25)
+        if (unit, aval.dtype) not in self.factors:
+            moved = 1 + np.asarray(unit, aval.dtype) * self.pool.astype(aval.dtype)
+            self.factors[unit, aval.dtype] = moved
+        start = (self.taken * 7919) % _STARTS
+        self.taken += 1
+        factors = jax.lax.slice(self.factors[unit, aval.dtype], (start,), (start + value.size,))
+        moved = jax.lax.mul(value, jax.lax.reshape(factors, aval.shape))
+        return _but_integers(value, moved) if self.discrete else moved
+
+
+@jax.jit  # Traced and lowered once for each shape.
+def _but_integers(value, moved):
+    eps = float(jnp.finfo(value.dtype).eps)
+    integer = (value == jnp.round(value)) & (jnp.abs(value) <= 1.0 / (16.0 * eps))
+    return jnp.where(integer, value, moved)
+
+
+def _is_float(dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def _is_discrete(jaxpr) -> bool:
+    """Return whether the program rounds, compares, counts or loops."""
+    for equation in equations(jaxpr):
+        if equation.primitive.name in _DISCRETE:
+            return True
+        if equation.primitive.name == "convert_element_type":
+            into, of = (a[0].aval.dtype for a in (equation.outvars, equation.invars))
+            if _is_float(into) != _is_float(of):
+                return True
+    return False
+
+
+def dtypes_of(jaxpr) -> set:
+    """Return the floating dtypes of all results in a program."""
+    found = set()
+    for equation in equations(jaxpr):
+        for atom in equation.outvars:
+            dtype = getattr(atom.aval, "dtype", None)
+            if dtype is not None and _is_float(dtype):
+                found.add(dtype)
+    return found
+
+
+def equations(node) -> Iterator:
+    """Yield the equations of a jaxpr, or of a parameter of an equation, at any depth."""
+    # This one first: from jax 0.12 on a closed jaxpr is a jaxpr, too.
+    if isinstance(node, core.Jaxpr):
+        for equation in node.eqns:
+            yield equation
+            for value in equation.params.values():
+                yield from equations(value)
+    elif isinstance(node, core.ClosedJaxpr):
+        yield from equations(node.jaxpr)
+    elif isinstance(node, tuple | list):
+        for part in node:
+            yield from equations(part)
+
+
+def _evaluate(jaxpr, consts, arguments, nudges):
+    """Evaluate `jaxpr` equation by equation, with each result nudged unless `nudges` is None."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
     def read(atom):
-        return atom.val if isinstance(atom, core.Literal) else values[atom]
+        if isinstance(atom, core.Literal):
+            return np.asarray(atom.val, atom.aval.dtype)
+        return values[atom]
 
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
@@ -98,16 +261,16 @@ def _evaluate(jaxpr, consts, arguments, rng):
             body = equation.params[_CALLS[name]]
             closed = isinstance(body, core.ClosedJaxpr)
             outputs = _evaluate(
-                body.jaxpr if closed else body, body.consts if closed else (), inputs, rng
+                body.jaxpr if closed else body, body.consts if closed else (), inputs, nudges
             )
         else:
             terms, length = _summed(equation)
-            if rng is not None and terms > 1:
+            if nudges is not None and terms > 1:
                 # The partial sums of n terms of either sign grow as sqrt(n), and each is rounded.
-                inputs = [_nudged(value, math.sqrt(terms), rng) for value in inputs]
+                inputs = [nudges.apply(jnp.asarray(value), math.sqrt(terms)) for value in inputs]
             outputs = _bind(jaxpr, equation, inputs)
-            if rng is not None and name not in _EXACT:
-                outputs = [_nudged(value, length, rng) for value in outputs]
+            if nudges is not None and name not in _EXACT:
+                outputs = [nudges.apply(value, length) for value in outputs]
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -147,22 +310,6 @@ def _summed(equation) -> tuple[int, int]:
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         return math.prod(kernel) // kernel[params["dimension_numbers"].rhs_spec[0]], 1
+    if name == "while":
+        return 1, _UNKNOWN_LENGTH
     return 1, params["length"] if name == "scan" else 1
-
-
-def _nudged(value, units: float, rng):
-    """Return `value` with each entry moved by -1, 0 or 1 times `units` units in the last place.
-
-    An integer stays as it is. It comes from counting and from floor and its like, in a loop or
-    followed by sums of integers, all of which are exact, and to nudge it would select another cell
-    of a table. By chance few results are integers as long as 16 numbers of the dtype, or more, lie
-    between one and the next.
-    """
-    dtype = jnp.result_type(value)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return value
-    eps = float(jnp.finfo(dtype).eps)
-    given = np.asarray(value)
-    factors = 1.0 + min(units * eps, 0.25) * rng.integers(-1, 2, given.shape)
-    integer = (given == np.round(given)) & (np.abs(given) <= 1.0 / (16.0 * eps))
-    return jnp.asarray(np.where(integer, given, given * factors.astype(dtype)), dtype)

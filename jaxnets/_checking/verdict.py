@@ -1,13 +1,13 @@
-"""What a check found, and how a report reads."""
+"""What a check found, and how arrays are compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-_Status = Literal["passed", "failed", "inconclusive", "skipped"]
+Status = Literal["passed", "failed", "warning", "inconclusive", "skipped"]
 
 # A tolerance of more than this part of an array would let a wrong array pass.
 CONCLUSIVE = 0.01
@@ -20,7 +20,8 @@ class Check:
     Attributes:
         name: which property.
         dtype: the dtype it was checked in.
-        status: "inconclusive" if no difference was found, but rounding explains so much that a
+        status: "warning" if the gradient is right, but a use of it that some programs make does not
+            work; "inconclusive" if no difference was found, but rounding explains so much that a
             wrong result might pass as well; "skipped" if the property could not be looked at.
         message: what was found, and why a check is inconclusive or skipped; empty for a pass.
         ulps: the largest error, in units in the last place of the largest expected entry of its
@@ -31,71 +32,10 @@ class Check:
 
     name: str
     dtype: str
-    status: _Status
+    status: Status
     message: str = ""
     ulps: float = 0.0
     gradient: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All checks of one function.
-
-    Attributes:
-        function: its name.
-        checks: in the order in which they ran.
-    """
-
-    function: str
-    checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no check failed, and each gradient passed its comparison in some dtype."""
-        return not self.failures and not self.unchecked
-
-    @property
-    def failures(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.status == "failed")
-
-    @property
-    def unchecked(self) -> str:
-        """Which gradients passed no comparison, and why, in one line; empty if all passed one."""
-        compared = [check for check in self.checks if check.gradient]
-        gradients = dict.fromkeys(check.gradient for check in compared)
-        passed = {check.gradient for check in compared if check.status == "passed"}
-        missing = [gradient for gradient in gradients if gradient not in passed]
-        if gradients and not missing:
-            return ""
-        reasons = [check for check in compared if check.gradient in missing] or self.checks
-        # A later comparison is one in float64, where there are the fewest reasons.
-        reason = next((check.message for check in reversed(reasons) if check.message), "no check")
-        if passed:
-            return f"gradient of {', '.join(missing)} was not checked: {reason}"
-        return f"nothing was checked: {reason}"
-
-    def raise_if_failed(self) -> None:
-        """Raise AssertionError with the report as its message unless the report is ok."""
-        if not self.ok:
-            raise AssertionError(str(self))
-
-    def __str__(self) -> str:
-        """Return the verdict and counts, what passed in each dtype, and what did not pass."""
-        count = {s: sum(c.status == s for c in self.checks) for s in get_args(_Status)}
-        verdict = "FAILED" if self.failures else self.unchecked or "ok"
-        counts = ", ".join(f"{n} {status}" for status, n in count.items() if n)
-        lines = [f"gradcheck {self.function}: {verdict} ({counts or 'no checks'})"]
-        for dtype in dict.fromkeys(check.dtype for check in self.checks):
-            for status in ("passed", "inconclusive"):
-                names = [c.name for c in self.checks if (c.dtype, c.status) == (dtype, status)]
-                if names or status == "passed":
-                    listed = ", ".join(dict.fromkeys(names)) or "none"
-                    lines.append(f"  {status} in {dtype}: {listed}")
-        for check in self.checks:
-            if check.status in ("failed", "skipped"):
-                lines.append(f"  {check.status} in {check.dtype}: {check.name}: {check.message}")
-        return "\n".join(lines)
 
 
 def compare(
@@ -145,24 +85,63 @@ def compare(
         size = max(largest, terms[k]) if terms and largest <= tolerance else largest
         if not doubt and tolerance > max(CONCLUSIVE * size, np.finfo(np.float32).tiny):
             doubt = (
-                f"{label}: rounding explains differences of up to {tolerance:.2g}, more than "
+                f"{label}: differences of up to {tolerance:.2g} have to be allowed, more than "
                 f"{CONCLUSIVE:.0%} of its largest entry ({largest:.2g})"
             )
         index = np.unravel_index(np.argmax(ratio), ratio.shape)
         if ratio[index] > worst:
             worst = ratio[index]
-            off = error[index] / _ulp(reference[index], np.asarray(raw).dtype)
+            place = f" at {[int(i) for i in index]}" if index else ""
             failure = (
-                f"{label} at {[int(i) for i in index]}: got {value[index]:.9g}, expected "
-                f"{reference[index]:.9g}, {off:.3g} ULPs apart "
-                f"(rounding explains {limit[index]:.2g})"
+                f"{label}{place}: got {value[index]:.9g}, expected {reference[index]:.9g}"
+                f"{_off(error[index], limit[index], largest)}{_pattern(value, reference, limit)}"
             )
     if failure:
         return Check(name, dtype, "failed", failure, ulps)
     if not compared:
-        nothing = f"{', '.join(labels)}: autodiff's has no finite entry to compare with"
+        nothing = f"{', '.join(labels)}: the reference has no finite entry to compare with"
         return Check(name, dtype, "skipped", nothing)
     return Check(name, dtype, "inconclusive" if doubt else "passed", doubt, ulps)
+
+
+def _off(error: float, limit: float, largest: float) -> str:
+    """Return an error, beside the array's largest entry where that has a size."""
+    if largest == 0.0 or not np.isfinite(error):
+        return f" (rounding explains {limit:.2g})"
+    return (
+        f", off by {error / largest:.2g} of the array's largest entry "
+        f"(rounding explains {limit / largest:.2g})"
+    )
+
+
+def _pattern(value: np.ndarray, reference: np.ndarray, limit: np.ndarray) -> str:
+    """Return in what simple way the whole array is wrong, if it is in one."""
+    both = np.isfinite(value) & np.isfinite(reference)
+    if not both.any():
+        return ""
+    largest = np.abs(reference[both]).max()
+    large = both & (np.abs(reference) > 0.01 * largest)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if large.sum() > 1:
+            ratios = value[large] / reference[large]
+            factor = float(np.median(ratios))
+            close = np.abs(value - factor * reference) <= limit * (2.0 + abs(factor))
+            if close[both].all():
+                return f"; got / expected = {_short(factor)} everywhere"
+        if value.ndim == 2 and value.shape[0] == value.shape[1] > 1:
+            flipped = reference.T
+            if (
+                np.abs(value - flipped)[both & both.T] <= np.maximum(limit, limit.T)[both & both.T]
+            ).all():
+                return "; it is the transpose of the expected array"
+    wrong = both & (np.abs(value - reference) > limit)
+    if 0 < wrong.sum() <= max(0.1 * both.sum(), 1) and both.sum() > 1:
+        return f"; {wrong.sum()} of {both.sum()} entries are wrong"
+    return ""
+
+
+def _short(factor: float) -> str:
+    return "0" if factor == 0 else f"{factor:.3f}" if 0.01 < abs(factor) < 1000 else f"{factor:.3g}"
 
 
 def _ulp(value: float, dtype: np.dtype) -> float:

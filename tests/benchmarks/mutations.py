@@ -85,7 +85,8 @@ def by_gradcheck(point: Point, dtype: str) -> str:
         report = gradcheck(point.entry.function, *point.arguments)
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
-    return "; ".join(f"{c.name}: {c.message}" for c in report.failures if c.dtype == dtype)
+    found = (*report.failures, *report.warnings)
+    return "; ".join(f"{c.name}: {c.message}" for c in found if c.dtype == dtype)
 
 
 def by_check_grads(point: Point, dtype: str) -> str:

@@ -1,0 +1,342 @@
+"""Finds every hand-written gradient in a program and checks each on the values that reach it.
+
+Long: what is found in a program and how it is measured read each other.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxnets._checking import programs
+from jaxnets._checking.case import name_of
+from jaxnets._checking.report import Report
+from jaxnets._checking.rounding import equations
+from jaxnets._costs import Costs, costs
+from jaxnets._gradcheck import GradCheck, gradcheck
+
+# Calls whose body is walked in place, and the parameter that holds it.
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+_RULE = "custom_vjp_call"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One hand-written gradient, at one set of shapes.
+
+    Attributes:
+        name: the function's, as its author wrote it.
+        place: the file and line where it is defined.
+        calls: how many equations of the program call it with these shapes; one in a loop counts
+            once.
+        shapes: of its array arguments, such as "float32[8,16]".
+        report: what `gradcheck` found; None if no value reached it.
+        costs: what the rule costs beside autodiff; None where one of the two does not run.
+        reason: why no value reached it.
+    """
+
+    name: str
+    place: str
+    calls: int
+    shapes: tuple[str, ...]
+    report: Report | None
+    costs: Costs | None = None
+    reason: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Return "ok", "FAILED" or "not checked"."""
+        if self.report is None:
+            return "not checked"
+        return "ok" if self.report.ok else "FAILED" if self.report.failures else "not checked"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All hand-written gradients of a program.
+
+    Attributes:
+        function: the program's name.
+        rules: one for each rule and set of shapes, in the order in which they are called.
+    """
+
+    function: str
+    rules: tuple[Rule, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rule was checked and none failed."""
+        return all(rule.verdict == "ok" for rule in self.rules)
+
+    def raise_if_failed(self) -> None:
+        """Raise AssertionError with the table as its message unless the audit is ok."""
+        if not self.ok:
+            raise AssertionError(str(self))
+
+    def to_json(self) -> str:
+        """Return the audit as JSON: each rule with its report."""
+        rules = [
+            {
+                "name": rule.name,
+                "place": rule.place,
+                "calls": rule.calls,
+                "shapes": rule.shapes,
+                "verdict": rule.verdict,
+                "reason": rule.reason,
+                "report": json.loads(rule.report.to_json()) if rule.report else None,
+            }
+            for rule in self.rules
+        ]
+        return json.dumps({"function": self.function, "ok": self.ok, "rules": rules}, indent=2)
+
+    def __repr__(self) -> str:
+        """Return what `print` shows."""
+        return str(self)
+
+    def __str__(self) -> str:
+        """Return a table of the rules, then the reports of those that are not ok."""
+        if not self.rules:
+            return f"audit {self.function}: no hand-written gradient"
+        rows = [("rule", "verdict", "error", "saved", "time", "calls", "shapes", "defined at")]
+        rows += [
+            (
+                rule.name,
+                rule.verdict,
+                _error(rule),
+                _ratio(rule, "residual_bytes"),
+                _ratio(rule, "seconds"),
+                str(rule.calls),
+                " ".join(rule.shapes),
+                rule.place,
+            )
+            for rule in self.rules
+        ]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
+        count = len(self.rules)
+        bad = sum(rule.verdict != "ok" for rule in self.rules)
+        verdict = f"{bad} not ok" if bad else "all ok"
+        lines = [f"audit {self.function}: {count} rules, {verdict}"]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            lines.append("  " + "  ".join([*cells, row[-1]]))
+        lines.append("  error: beside the largest entry; saved, time: beside autodiff's")
+        for rule in self.rules:
+            if rule.verdict != "ok":
+                said = str(rule.report) if rule.report else f"{rule.name}: {rule.reason}"
+                lines += ["", said]
+        return "\n".join(lines)
+
+
+def _error(rule: Rule) -> str:
+    """Return the gradient's largest error beside its array's largest entry, in the first dtype."""
+    compared = [check for check in rule.report.checks if check.gradient] if rule.report else []
+    if not compared:
+        return "-"
+    eps = float(jnp.finfo(compared[0].dtype).eps)
+    return f"{eps * max(c.ulps for c in compared if c.dtype == compared[0].dtype):.1e}"
+
+
+def _ratio(rule: Rule, field: str) -> str:
+    if rule.costs is None:
+        return "-"
+    ours, theirs = (getattr(way, field) for way in (rule.costs.explicit, rule.costs.autodiff))
+    return f"{ours / theirs:.2f}" if theirs else "-"
+
+
+def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: Any) -> Audit:
+    """Check every `jax.custom_vjp` rule that `f(*args, **kwargs)` reaches, at the values it gets.
+
+    Rules are found at any depth: in jit, remat, vmap, inside of other rules, in the bodies of scan
+    and while (at their first iteration's values) and in all branches of cond (those not taken at
+    the same values). The same rule at the same shapes is checked once, where it is called first.
+
+    Args:
+        f: any function that JAX can trace: a loss, a model, an op.
+        *args: its arguments, pytrees.
+        check: a `gradcheck` with settings, for every rule.
+        **kwargs: further arguments of f.
+
+    Returns:
+        An audit: `audit.ok`, `print(audit)`, `audit.rules`, `audit.to_json()`.
+    """
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    arrays = {k: jnp.array(leaf, copy=True) for k, leaf in enumerate(leaves) if _is_array(leaf)}
+
+    def rebuilt(*given):
+        filled = list(leaves)
+        for k, value in zip(arrays, given, strict=True):
+            filled[k] = value
+        args, kwargs = jax.tree.unflatten(structure, filled)
+        return f(*args, **kwargs)
+
+    jaxpr = jax.make_jaxpr(rebuilt)(*arrays.values())
+    walk = _Walk()
+
+    def values(*given):
+        walk.sites.clear()
+        walk.enter(jaxpr.jaxpr, jaxpr.consts, given)
+        return [site.values for site in walk.sites if site.values is not None]
+
+    reached = programs.run(values, *arrays.values())
+    rules = []
+    for key, group in itertools.groupby(sorted(walk.sites, key=_key), key=_key):
+        sites = list(group)
+        first = next((site for site in sites if site.values is not None), sites[0])
+        report, measured, reason = None, None, first.reason
+        if first.values is not None:
+            at = [site for site in walk.sites if site.values is not None].index(first)
+            values_there = list(map(jnp.asarray, reached[at]))
+            try:
+                report = check(_named(first), *values_there)
+            except ValueError as error:  # Such as a rule of integers alone.
+                reason = str(error)
+            measured = _costs(_named(first), values_there)
+        order = min(site.order for site in sites)
+        rules.append((order, Rule(*key[:2], len(sites), key[2], report, measured, reason)))
+    return Audit(name_of(f), tuple(rule for _, rule in sorted(rules, key=lambda pair: pair[0])))
+
+
+def _costs(rule: Callable, values: list) -> Costs | None:
+    try:
+        return costs(rule, *values)
+    except Exception:  # Autodiff, or the rule itself, does not run.
+        return None
+
+
+@dataclass(eq=False)
+class _Site:
+    """One equation that calls a rule, alone as a jaxpr, and the values that reach it."""
+
+    order: int
+    name: str
+    place: str
+    shapes: tuple[str, ...]
+    call: Callable
+    values: list | None
+    reason: str
+
+
+def _key(site: _Site) -> tuple[str, str, tuple[str, ...]]:
+    return site.name, site.place, site.shapes
+
+
+def _named(site: _Site) -> Callable:
+    def rule(*args):
+        return site.call(*args)
+
+    rule.__name__ = site.name
+    return rule
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, jax.Array) or (
+        hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.number)
+    )
+
+
+class _Walk:
+    """An evaluation of a jaxpr that notes every rule it meets."""
+
+    def __init__(self):
+        self.sites: list[_Site] = []
+
+    def enter(self, jaxpr, consts: Sequence, arguments: Sequence) -> list:
+        """Evaluate `jaxpr` equation by equation."""
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+        for equation in jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            outputs = self.step(jaxpr, equation, inputs)
+            values.update(zip(equation.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def step(self, jaxpr, equation, inputs: list) -> list:
+        """Evaluate one equation, after a look at what is inside of it."""
+        name, params = equation.primitive.name, equation.params
+        if name == _RULE:
+            self.note(equation, inputs)
+        if name in _CALLS:
+            body = params[_CALLS[name]]
+            return self.enter(getattr(body, "jaxpr", body), getattr(body, "consts", ()), inputs)
+        if name == "scan":
+            consts, carry = params["num_consts"], params["num_carry"]
+            last = params["length"] - 1 if params["reverse"] else 0
+            if params["length"]:
+                rows = [x[last] for x in inputs[consts + carry :]]
+                self.look(params["jaxpr"], [*inputs[: consts + carry], *rows])
+        elif name == "while":
+            test, body = params["cond_nconsts"], params["body_nconsts"]
+            start = inputs[test + body :]
+            self.look(params["cond_jaxpr"], [*inputs[:test], *start])
+            self.look(params["body_jaxpr"], [*inputs[test : test + body], *start])
+        elif name == "cond":
+            for branch in params["branches"]:
+                self.look(branch, inputs[1:])
+        else:
+            for inner in equations(tuple(params.values())):
+                if inner.primitive.name == _RULE:
+                    reason = f"it is called inside of {name}, whose values are not seen"
+                    self.note(inner, None, reason)
+        return _bind(jaxpr, equation, inputs)
+
+    def look(self, closed, inputs: list) -> None:
+        """Walk a body for its rules alone."""
+        if any(inner.primitive.name == _RULE for inner in equations(closed)):
+            self.enter(closed.jaxpr, closed.consts, inputs)
+
+    def note(self, equation, inputs: list | None, reason: str = "") -> None:
+        """Note a rule, and what reaches it."""
+        body = equation.params["call_jaxpr"]
+        text = getattr(body.jaxpr.debug_info, "func_src_info", "") or "a function"
+        name, _, place = text.partition(" at ")
+        atoms = list(dict.fromkeys(a for a in equation.invars if not isinstance(a, core.Literal)))
+        shapes = tuple(
+            f"{atom.aval.dtype}[{','.join(map(str, atom.aval.shape))}]" for atom in atoms
+        )
+        alone = body.jaxpr.replace(
+            constvars=[],
+            invars=atoms,
+            outvars=equation.outvars,
+            eqns=[equation],
+            effects=equation.effects,
+        )
+        call = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
+        given = None
+        if inputs is not None:
+            pairs = dict(zip(equation.invars, inputs, strict=False)) if atoms else {}
+            given = [pairs[atom] for atom in atoms]
+        self.sites.append(_Site(len(self.sites), name, place, shapes, call, given, reason))
+
+
+def _bind(jaxpr, equation, inputs: list) -> list:
+    """Return the outputs of one of jaxpr's equations."""
+    values = {
+        atom: value
+        for atom, value in zip(equation.invars, inputs, strict=True)
+        if not isinstance(atom, core.Literal)
+    }
+    alone = jaxpr.replace(
+        constvars=[],
+        invars=list(values),
+        outvars=equation.outvars,
+        eqns=[equation],
+        effects=equation.effects,
+    )
+    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values.values())
