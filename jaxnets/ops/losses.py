@@ -93,8 +93,8 @@ def softmax_cross_entropy(
 def _checked(
     op: str, name: str, scores: ArrayLike, labels: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    scores, labels = floating(name, scores), as_array("labels", labels)
-    classes = concrete(labels)
+    given, scores, labels = labels, floating(name, scores), as_array("labels", labels)
+    classes = concrete(given)  # Of the array, nothing is known under `jit`.
     if scores.ndim < 1 or scores.shape[-1] == 0:
         raise ValueError(f"{op}: {name} must be [..., classes]; got shape {list(scores.shape)}")
     if jnp.issubdtype(labels.dtype, jnp.integer):
@@ -132,7 +132,8 @@ def _one_hot(labels, classes, dtype):
     inside = (label >= 0) & (label <= classes - 1)
     total = jnp.where(inside, 1.0, jnp.nan).astype(dtype)
     is_label = label == before_last(jnp.arange(classes, dtype=wide), label.ndim)
-    return is_label.astype(dtype) * total, total
+    # Chosen: XLA makes a choice of a product with a truth value, too, of 0 where NaN is due.
+    return jnp.where(inside, is_label.astype(dtype), total), total
 
 
 # --- cross-entropy of probabilities --------------------------------------------------------------
