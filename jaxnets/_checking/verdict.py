@@ -76,10 +76,7 @@ def compare(
             continue
         compared = True
         limit = np.broadcast_to(limit, reference.shape)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            error = np.where(finite, np.abs(value - reference), 0.0)
-            error = np.where(np.isnan(error), np.inf, error)
-            ratio = np.where(error == 0.0, 0.0, error / limit)
+        error, ratio = _error(value, reference, limit)
         largest, tolerance = np.abs(reference[finite]).max(), limit[finite].max()
         ulps = max(ulps, float(error.max() / _ulp(largest, np.asarray(raw).dtype)))
         size = max(largest, terms[k]) if terms and largest <= tolerance else largest
@@ -102,6 +99,14 @@ def compare(
         nothing = f"{', '.join(labels)}: the reference has no finite entry to compare with"
         return Check(name, dtype, "skipped", nothing)
     return Check(name, dtype, "inconclusive" if doubt else "passed", doubt, ulps)
+
+
+def _error(value: np.ndarray, reference: np.ndarray, limit: np.ndarray) -> tuple:
+    """Return the error of each entry that has a finite reference, and its part of the limit."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        error = np.where(np.isfinite(reference), np.abs(value - reference), 0.0)
+        error = np.where(np.isnan(error), np.inf, error)
+        return error, np.where(error == 0.0, 0.0, error / limit)
 
 
 def _off(error: float, limit: float, largest: float) -> str:
