@@ -186,3 +186,21 @@ def test_the_end_of_another_run_does_not_count_as_an_evaluation():
         list(subject.train(ends, nothing))
         stops.append(subject.stopped)
     assert stops[0] == stops[1] != {}
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(monkeypatch):
+    """It called the metrics of the steps since the last evaluation otherwise."""
+    monkeypatch.setattr(segments, "LONGEST_SEGMENT", 3)
+    straight, *_ = make(settings(eval_every=8))
+    records = list(itertools.chain.from_iterable(straight.train([8], lambda *_: None)))
+    subject, *_ = make(settings(eval_every=8))
+    training = subject.train([8], lambda *_: None)
+    while subject.step < 6:
+        next(training)
+    tree, notes = subject.snapshot()
+    tree["seen"] = {"losses": tree["seen"]["loss"], "corrects": tree["seen"]["accuracy"]}
+    again, *_ = make(settings(eval_every=8))
+    again.restore(tree["state"], tree, notes)
+    (last,) = itertools.chain.from_iterable(again.train([8], lambda *_: None))
+    assert last["train_loss"] == records[-1]["train_loss"]
+    assert last["train_accuracy"] == records[-1]["train_accuracy"]
