@@ -3,6 +3,5 @@
 May import `train.flags` and `train.processes`; never JAX.
 """
 
-from train.data.dataset import Dataset, load
-
-__all__ = ["Dataset", "load"]
+from train.data.dataset import Dataset as Dataset
+from train.data.dataset import load as load
