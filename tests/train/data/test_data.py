@@ -991,13 +991,13 @@ def test_bad_input_on_the_command_line_exits_with_2_and_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shwo", "mnist"], "shwo: there is no such thing"),
+        (["shwo", "mnist"], "shwo: must be one of prepare, show; did you mean show?"),
         (
             ["show", "mnist", "--data", "x"],
             "--data: there is no such flag; did you mean --data-dir?",
         ),
         (["show"], "NAME: is missing; python -m train.data show --help says what it is"),
-        ([], "needs one of prepare, show first"),
+        ([], "needs one of prepare, show first; python -m train.data --help says more"),
     ],
 )
 def test_unknown_commands_and_flags_exit_with_2_and_one_line(
