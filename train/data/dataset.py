@@ -24,6 +24,7 @@ class Dataset:
         test_labels: int32 [M].
         classes: the name of each class.
         fingerprint: sha256 (hexadecimal) over name, shape, dtype and bytes of the four arrays.
+        white: the value of a white pixel.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     fingerprint: str
+    white: int = 255
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -108,4 +110,7 @@ def _dataset(
         array.flags.writeable = False
         digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
         digest.update(array.data)
-    return Dataset(name, description, **arrays, classes=classes, fingerprint=digest.hexdigest())
+    white, fingerprint = SOURCES[name].white, digest.hexdigest()
+    return Dataset(
+        name, description, **arrays, classes=classes, fingerprint=fingerprint, white=white
+    )

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from train.data import Dataset
-from train.data.sources import SOURCES
 
 
 class Data(NamedTuple):
@@ -87,7 +86,7 @@ def on_device(dataset: Dataset, preprocessing: str, held: range = range(0)) -> S
     images, labels = dataset.train_images[kept], dataset.train_labels[kept]
     shift, scale = np.zeros(images.shape[1:], np.float32), 1.0
     if preprocessing == "unit":
-        scale = 1.0 / SOURCES[dataset.name].white
+        scale = 1.0 / dataset.white
     else:
         shift = images.mean(0, dtype=np.float64).astype(np.float32)
     if preprocessing == "standardize":

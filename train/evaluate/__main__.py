@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from train.data import Dataset
-from train.data.sources import SOURCES
 from train.data.split import load_for
 from train.errors import StoreError
 from train.evaluate import confusion_matrix
@@ -96,7 +95,7 @@ def _evaluate(asked: Arguments) -> None:
         )
     given = None
     if asked.predict is not None:
-        largest = SOURCES[dataset.name].white
+        largest = dataset.white
         given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
 
     # They need JAX, which is slow to import; from here on all is in order, but perhaps the device.
@@ -213,7 +212,7 @@ def _classify(
         for i, share in zip(worst, probabilities(logits[worst]), strict=True)
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-    white = SOURCES[dataset.name].white
+    white = dataset.white
     _draw(mistakes, np.asarray(examples.images[worst]), white, out / "mistakes.png", title)
     evaluation = {
         **of,

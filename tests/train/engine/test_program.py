@@ -37,6 +37,7 @@ def dataset():
     (train_images, train_labels), (test_images, test_labels) = split(EXAMPLES), split(2037)
     return SimpleNamespace(
         name="stripes",
+        white=255,
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,
@@ -220,7 +221,8 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     train_all = jax.vmap(functions.train_segment, in_axes=(0, 0, None, 0))
     states, traces = jax.jit(train_all)(states, hypers, train_data, orders)
     evaluate_all = jax.vmap(functions.evaluate, in_axes=(0, 0, None))
-    losses, corrects = jax.jit(evaluate_all)(states, hypers, test_data)
+    evaluated = jax.jit(evaluate_all)(states, hypers, test_data)
+    losses, corrects = evaluated["loss"], evaluated["accuracy"]
 
     initialise, train_one, _, evaluate, _ = map(jax.jit, functions)
     for i, (seed, hyper) in enumerate(singles):
@@ -228,7 +230,8 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
         state, trace = train_one(start, hyper, train_data, orders[i])
         np.testing.assert_allclose(traces["loss"][i], trace["loss"], rtol=1e-5)
         assert_same(jax.tree.map(lambda a, i=i: a[i], states.params), state.params, atol=1e-5)
-        loss, correct = evaluate(state, hyper, test_data).values()
+        alone = evaluate(state, hyper, test_data)
+        loss, correct = alone["loss"], alone["accuracy"]
         np.testing.assert_allclose(losses[i], loss, rtol=1e-5)
         assert abs(int(corrects[i]) - int(correct)) <= 1
     assert len(np.unique(np.round(losses, 3))) == 3
@@ -309,7 +312,8 @@ def test_evaluation_takes_every_example_in_inference_mode(dataset, test_data, mo
     # Two chunks and a rest, no rest, and one chunk that is not full.
     for chunk in (1000, 97 * 7, 5000):
         monkeypatch.setattr(program, "_CHUNK", chunk)
-        loss, correct = jax.jit(make().evaluate)(state, hyper, test_data)
+        found = jax.jit(make().evaluate)(state, hyper, test_data)
+        loss, correct = found["loss"], found["accuracy"]
         np.testing.assert_allclose(loss, -np.log(right).mean(), rtol=1e-5)
         assert correct == (right == p.max(-1)).sum()
 
@@ -342,7 +346,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(train_data, test_data, norm):
         assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.statistics))} == {
             jnp.dtype("float32")
         }
-        loss, _ = jax.jit(functions.evaluate)(state, hyper, test_data)
+        loss = jax.jit(functions.evaluate)(state, hyper, test_data)["loss"]
         found[precision] = np.append(trace["loss"], loss)
         products = [
             line
@@ -387,7 +391,7 @@ def test_augmentation_changes_training_and_not_evaluation(train_data, test_data)
         losses.append(np.asarray(trace["loss"]))
         assert len(np.unique(losses[-1])) == (3 if changes else 1)  # Other ones in each step.
         evaluated = jax.jit(functions.evaluate)(state, hyper, test_data)
-        losses[-1] = np.append(losses[-1], evaluated[0])
+        losses[-1] = np.append(losses[-1], evaluated["loss"])
     assert losses[0][-1] == losses[1][-1] == losses[2][-1]
     assert len(np.unique([loss[0] for loss in losses])) == 3
 

@@ -63,9 +63,9 @@ def test_records_are_means_since_the_one_before(monkeypatch, longest):
     for record, span in zip(records[1:], (slice(0, 4), slice(4, 8), slice(8, 10)), strict=True):
         assert record["train_loss"] == pytest.approx(loss[span].mean(), rel=1e-6)
         assert record["train_accuracy"] == correct[span].mean() / BATCH
-    test_loss, test_correct = jax.jit(functions.evaluate)(state, hyper, data)
-    assert records[-1]["test_loss"] == pytest.approx(float(test_loss), rel=1e-6)
-    assert records[-1]["test_accuracy"] == int(test_correct) / EXAMPLES
+    on_test = jax.jit(functions.evaluate)(state, hyper, data)
+    assert records[-1]["test_loss"] == pytest.approx(float(on_test["loss"]), rel=1e-6)
+    assert records[-1]["test_accuracy"] == int(on_test["accuracy"]) / EXAMPLES
     seconds = [record["seconds"] for record in records]
     assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3]
     json.dumps(records, allow_nan=False)

@@ -15,6 +15,7 @@ import pytest
 from train import COMMANDS, compare, convnet, mlp, training_command
 from train.__main__ import main as menu
 from train.data import __main__ as data
+from train.data.sources import SOURCES
 from train.errors import StoreError
 from train.evaluate import __main__ as evaluate
 from train.flags import terminal
@@ -85,7 +86,10 @@ MISTAKES = [
         "train.mlp help",
         "help: is neither a flag, nor a value of the flag before it; did you mean --",
     ),
-    ("train.mlp mnist", "mnist: is no flag; did you mean --dataset mnist?"),
+    (
+        "train.mlp mnist",
+        "mnist: is neither a flag, nor a value of the flag before it; did you mean --dataset?",
+    ),
     # Commas for spaces, and for points.
     (
         "train.mlp --learning-rate 0.001,0.01",
@@ -213,7 +217,9 @@ def test_each_alias_leads_to_something_that_there_is():
     for alias, meant in ALIASES.items():
         assert alias == alias.casefold().replace("-", "").replace("_", "")
         for name in meant:
-            assert name in flags | choices | others | {*COMMANDS} or f'"{name}"' in ops, alias
+            assert name in flags | choices | others | {*COMMANDS, *SOURCES} or f'"{name}"' in ops, (
+                alias
+            )
 
 
 def test_the_flags_of_one_network_alone_are_pointed_to():
