@@ -2,7 +2,7 @@
 
 from jaxnets import _interrupt as _interrupt  # First.
 from jaxnets import initializers, layers, nets, ops
-from jaxnets.audit import audit
+from jaxnets._audit import audit
 from jaxnets.autodiff import autodiff
 from jaxnets.costs import costs
 from jaxnets.gradcheck import gradcheck
