@@ -24,7 +24,7 @@ _KEPT = 64
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
 # From here on the time to run outweighs the time to compile.
-_LARGE = 100_000
+LARGE = 100_000
 
 
 def compiled(function: Callable, *arguments: Any) -> Callable:
@@ -42,7 +42,7 @@ def compiled(function: Callable, *arguments: Any) -> Callable:
 def _compile(lowered, arguments) -> Callable:
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(arguments))
     while True:
-        options = _QUICK if jax.default_backend() == "cpu" and entries < _LARGE else {}
+        options = _QUICK if jax.default_backend() == "cpu" and entries < LARGE else {}
         try:
             return lowered.compile(compiler_options=dict(options))
         except Exception as error:
