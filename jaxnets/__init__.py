@@ -5,6 +5,16 @@ from jaxnets import initializers, layers, nets, ops
 from jaxnets._audit import audit
 from jaxnets.autodiff import autodiff
 from jaxnets.costs import costs
-from jaxnets.gradcheck import gradcheck
+from jaxnets.gradcheck import GradCheck, gradcheck
 
-__all__ = ["audit", "autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
+__all__ = [
+    "GradCheck",
+    "audit",
+    "autodiff",
+    "costs",
+    "gradcheck",
+    "initializers",
+    "layers",
+    "nets",
+    "ops",
+]

@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import shlex
@@ -34,6 +35,10 @@ def test_every_op_has_a_section_with_its_source(pages):
 
 
 def test_every_public_module_has_a_page(pages):
-    assert {f"{name}.html" for name in jaxnets.__all__} <= set(os.listdir(pages / "jaxnets"))
+    modules = {name for name in jaxnets.__all__ if inspect.ismodule(getattr(jaxnets, name))}
+    assert {f"{name}.html" for name in modules} <= set(os.listdir(pages / "jaxnets"))
+    page = (pages / "jaxnets.html").read_text()
+    for name in set(jaxnets.__all__) - modules:
+        assert f'<section id="{name}">' in page, name
     for path in (ROOT / "train").glob("[a-z]*.py"):
         assert (pages / "train" / f"{path.stem}.html").exists(), path

@@ -83,6 +83,7 @@ class Contract(NamedTuple):
         ):
             if wanted(name):
                 yield check(name, case, expected, main)
+        del main  # Of a large case it is large.
         if wanted("jit"):
             yield compiles
         for name, second in (("second order", gradient_of_gradient), ("hessian", hessian_product)):
