@@ -7,9 +7,19 @@ from jaxnets import initializers, layers, nets, ops
 from jaxnets._audit import audit
 from jaxnets._autodiff import autodiff
 from jaxnets._costs import costs
-from jaxnets._gradcheck import gradcheck
+from jaxnets._gradcheck import GradCheck, gradcheck
 
-__all__ = ["audit", "autodiff", "costs", "gradcheck", "initializers", "layers", "nets", "ops"]
+__all__ = [
+    "GradCheck",
+    "audit",
+    "autodiff",
+    "costs",
+    "gradcheck",
+    "initializers",
+    "layers",
+    "nets",
+    "ops",
+]
 
 try:
     __version__ = _metadata.version("jaxnets")

@@ -3,11 +3,18 @@
 python -m jaxnets check
 python -m jaxnets check layer_norm --dtype bfloat16
 python -m jaxnets costs package.module:function --shapes 8,16 16
+python -m jaxnets audit package.module:function --shapes 8,16 16
 """
 
+# Long: three commands, and what each of them is given.
+
 import importlib
+import importlib.util
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -19,10 +26,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from jaxnets import ops
+from jaxnets import audit, ops
 from jaxnets._catalog import CATALOG
+from jaxnets._checking.contract import CHECKS
 from jaxnets._costs import Costs, costs
-from jaxnets._gradcheck import gradcheck
+from jaxnets._gradcheck import GradCheck
 from train.errors import Refusal
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
@@ -69,9 +77,56 @@ class Check(NamedTuple):
     python -m jaxnets check
     python -m jaxnets check layer_norm --dtype bfloat16
     python -m jaxnets check package.module:function --shapes 8,16 16
+    python -m jaxnets check file.py:function --shapes 8,16 16 --wrt x --fast
     """
 
     target: Target = None
+    shapes: Shapes = ()
+    dtype: Dtype = "float32"
+    wrt: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="ARGUMENT [ARGUMENT ...]",
+            help="The arguments whose gradient is checked.",
+            help_behavior_hint="(default: all)",
+        ),
+    ] = ()
+    points: Annotated[
+        int, tyro.conf.arg(metavar="COUNT", help="At how many points each gradient is checked.")
+    ] = 1
+    only: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="CHECK [CHECK ...]",
+            help=f"The checks to run, of {', '.join(CHECKS)}.",
+            help_behavior_hint="(default: all)",
+        ),
+    ] = ()
+    fast: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Run what takes least, after each edit: first order and contract, one dtype, no "
+            "costs.",
+        ),
+    ] = False
+
+
+class Audit(NamedTuple):
+    """Check every hand-written gradient in a program, on the values that reach it.
+
+    Finds every jax.custom_vjp rule in the function, at any depth, and checks each. Ends with status
+    1 if a check failed, or a rule could not be checked.
+
+    python -m jaxnets audit package.module:function --shapes 8,16 16
+    python -m jaxnets audit file.py:loss --shapes 8,16 16,4
+    python -m jaxnets audit batch_norm --shapes 8,16 16 16
+    """
+
+    target: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="OP|PACKAGE.MODULE:FUNCTION", help="A function of arrays."),
+    ]
     shapes: Shapes = ()
     dtype: Dtype = "float32"
 
@@ -92,7 +147,16 @@ class Measure(NamedTuple):
     dtype: Dtype = "float32"
 
 
-def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
+def _check(asked: Check) -> int:
+    target, shapes, dtype = asked.target, asked.shapes, asked.dtype
+    try:
+        settings = GradCheck(wrt=asked.wrt, only=asked.only, points=asked.points)
+    except ValueError as error:
+        said = next((near(name, CHECKS) for name in asked.only if name not in CHECKS), "")
+        raise Refusal(f"--{error}{said}") from error
+    if asked.fast:
+        slow = ("second order", "hessian", "vmap", "finite differences", "second differences")
+        settings = settings.replace(skip=slow, dtypes=(dtype,))
     table = _table("op", "checks", "ULP", "residuals", "FLOPs", "time")
     table.caption = (
         f"checked in {dtype} and float64; ULP: worst error in {dtype}; residuals: explicit | "
@@ -101,8 +165,11 @@ def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     failed = []
     with jax.enable_x64(dtype == "float64"):
         for name, function, sample in _progress(_chosen(target, shapes)):
-            report = gradcheck(function, *sample(_CHECKED_SHAPE, dtype))
-            cost = costs(function, *sample(_MEASURED_SHAPE, dtype))
+            try:
+                report = settings(function, *sample(_CHECKED_SHAPE, dtype))
+            except ValueError as error:
+                raise Refusal(f"{name}: {error}") from error
+            cost = None if asked.fast else costs(function, *sample(_MEASURED_SHAPE, dtype))
             if not report.ok:
                 failed.append(report)
             ran = [check for check in report.checks if check.status != "skipped"]
@@ -110,15 +177,25 @@ def _check(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
             table.add_row(
                 name,
                 f"{len(ran) - len(report.failures)}/{len(ran)}",
-                f"{max(errors):.1f}",
-                _residuals(cost),
-                f"{cost.explicit.flops / cost.autodiff.flops:.2f}",
-                f"{cost.time_ratio:.2f}",
+                f"{max(errors, default=math.nan):.1f}",
+                _residuals(cost) if cost else "-",
+                f"{cost.explicit.flops / cost.autodiff.flops:.2f}" if cost else "-",
+                f"{cost.time_ratio:.2f}" if cost else "-",
             )
     output(_WIDE).print(table)
     for report in failed:
         print(f"\n{report}")
     return 1 if failed else 0
+
+
+def _audit(asked: Audit) -> int:
+    if not asked.shapes:
+        raise Refusal(f"audit {asked.target} needs --shapes, one an argument, such as 8,16 16")
+    ((_, function, sample),) = _chosen(asked.target, asked.shapes)
+    with jax.enable_x64(asked.dtype == "float64"):
+        found = audit(function, *sample(None, asked.dtype))
+    print(found)
+    return 0 if found.ok else 1
 
 
 def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
@@ -216,9 +293,9 @@ def _imported(target: str) -> Callable:
         if target not in ops.__all__:
             raise _no_op(target, ops.__all__)
         return getattr(ops, target)
-    module_name, _, attribute = target.partition(":")
+    module_name, _, attribute = target.rpartition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = _module(module_name)
     except (Exception, SystemExit) as error:  # A module may do anything while it is imported.
         raise Refusal(f"cannot import {target}: {_said(error)}") from error
     try:
@@ -228,6 +305,21 @@ def _imported(target: str) -> Callable:
     if not callable(function):
         raise Refusal(f"{target} is {type(function).__name__}, not a function")
     return function
+
+
+def _module(name: str) -> ModuleType:
+    """Return a module of a package, or of a file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).expanduser()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name} is no file of Python")
+    module = importlib.util.module_from_spec(spec)
+    # Where gradcheck looks for the name of a function.
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
@@ -265,10 +357,12 @@ def _parsed_shape(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Run the subcommand that the command line names."""
 
-    def work(asked: Check | Measure) -> int:
-        return _check(*asked) if isinstance(asked, Check) else _measure(*asked)
+    def work(asked: Check | Measure | Audit) -> int:
+        if isinstance(asked, Check):
+            return _check(asked)
+        return _audit(asked) if isinstance(asked, Audit) else _measure(*asked)
 
-    commands = {"check": Check, "costs": Measure}
+    commands = {"check": Check, "costs": Measure, "audit": Audit}
     raise SystemExit(answer(commands, work, None, "python -m jaxnets", __doc__))
 
 

@@ -110,7 +110,8 @@ class Audit:
     def __str__(self) -> str:
         """Return a table of the rules, then the reports of those that are not ok."""
         if not self.rules:
-            return f"audit {self.function}: no hand-written gradient"
+            hidden = "a gradient that it takes itself hides its rules"
+            return f"audit {self.function}: no hand-written gradient ({hidden})"
         rows = [("rule", "verdict", "error", "saved", "time", "calls", "shapes", "defined at")]
         rows += [
             (
@@ -162,7 +163,9 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
 
     Rules are found at any depth: in jit, remat, vmap, inside of other rules, in the bodies of scan
     and while (at their first iteration's values) and in all branches of cond (those not taken at
-    the same values). The same rule at the same shapes is checked once, where it is called first.
+    the same values). The same rule at the same shapes is checked once, where it is called first. A
+    gradient that f takes inside has used its rules already: hand over the function that is to be
+    differentiated.
 
     Args:
         f: any function that JAX can trace: a loss, a model, an op.
@@ -173,14 +176,15 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
     Returns:
         An audit: `audit.ok`, `print(audit)`, `audit.rules`, `audit.to_json()`.
     """
-    leaves, structure = jax.tree.flatten((args, kwargs))
+    leaves, structure = jax.tree.flatten((f, args, kwargs))
     arrays = {k: jnp.array(leaf, copy=True) for k, leaf in enumerate(leaves) if _is_array(leaf)}
 
     def rebuilt(*given):
         filled = list(leaves)
         for k, value in zip(arrays, given, strict=True):
             filled[k] = value
-        args, kwargs = jax.tree.unflatten(structure, filled)
+        # A module whose state a call updates may be updated only where it was made.
+        f, args, kwargs = jax.tree.unflatten(structure, filled)
         return f(*args, **kwargs)
 
     jaxpr = jax.make_jaxpr(rebuilt)(*arrays.values())

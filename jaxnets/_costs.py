@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxnets._checking.case import draw_case, vjp
+from jaxnets._checking.case import draw_case, name_of, vjp
 
 _ROUNDS = 15
 _SECONDS_PER_ROUND = 0.01
@@ -28,12 +28,14 @@ class Cost:
         bytes_accessed: bytes that the compiled program reads and writes; NaN likewise.
         peak_bytes: arguments, results and temporaries of the compiled program.
         seconds: median time of a call.
+
+    All are NaN where JAX cannot differentiate the function.
     """
 
-    residual_bytes: int
+    residual_bytes: float
     flops: float
     bytes_accessed: float
-    peak_bytes: int
+    peak_bytes: float
     seconds: float
 
 
@@ -73,7 +75,7 @@ class Costs:
         ]
         for label, unit, field in rows:
             ours, theirs = getattr(explicit, field), getattr(twin, field)
-            ratio = f"{ours / theirs:8.2f}" if theirs else f"{'-':>8}"
+            ratio = f"{ours / theirs:8.2f}" if theirs > 0 else f"{'-':>8}"
             label = f"{label} ({unit})" if unit else label
             lines.append(f"  {label:<44}{ours:>12.4g}{theirs:>12.4g}{ratio}")
         return "\n".join(lines)
@@ -96,13 +98,19 @@ def costs(f: Callable, *args: Any, **kwargs: Any) -> Costs:
     case = draw_case(f, args, kwargs, np.random.default_rng(0))
     input_bytes = max(value.nbytes for value in case.floats)
     functions = [case.explicit, case.twin]
-    compiled = [_compile(function, case.floats, case.cotangents) for function in functions]
+    compiled = [_compile(functions[0], case.floats, case.cotangents)]
+    try:
+        compiled.append(_compile(functions[1], case.floats, case.cotangents))
+    except Exception:
+        # Such as a while loop, which has a rule because JAX cannot differentiate it.
+        functions.pop()
     seconds = _times([lambda run=run: run(case.floats, case.cotangents) for run in compiled])
-    explicit, twin = (
+    explicit, *twins = (
         _cost(function, run, duration, case.floats)
         for function, run, duration in zip(functions, compiled, seconds, strict=True)
     )
-    return Costs(getattr(f, "__name__", repr(f)), input_bytes, explicit, twin)
+    twin = twins[0] if twins else Cost(*[math.nan] * 5)
+    return Costs(name_of(f), input_bytes, explicit, twin)
 
 
 def residual_bytes(f: Callable, *floats: jax.Array) -> int:

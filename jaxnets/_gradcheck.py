@@ -260,6 +260,7 @@ class GradCheck:
 
 
 gradcheck = GradCheck()
+"""Check the gradient of a function: `GradCheck` with its settings at their defaults."""
 
 
 def _no_float64(reason: str) -> Check:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from jaxnets import audit, gradcheck, ops
 
@@ -100,4 +101,36 @@ def test_a_program_without_rules():
     found = audit(jnp.sin, X)
     assert found.ok
     assert not found.rules
-    assert str(found) == "audit sin: no hand-written gradient"
+    assert str(found).startswith("audit sin: no hand-written gradient")
+
+
+def test_a_rule_inside_of_shard_map_is_named_and_not_passed():
+    mesh = jax.make_mesh(
+        (1,), ("i",), (jax.sharding.AxisType.Auto,), devices=jax.devices("cpu")[:1]
+    )
+    spec = PartitionSpec("i")
+    found = audit(
+        lambda x: jax.shard_map(right, mesh=mesh, in_specs=spec, out_specs=spec)(x), X, check=FAST
+    )
+    assert not found.ok
+    assert [(rule.name, rule.verdict) for rule in found.rules] == [("cube", "not checked")]
+    assert "inside of shard_map" in str(found)
+
+
+def test_a_module_is_a_program():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.norm = nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return wrong(self.norm(x))
+
+    assert [rule.verdict for rule in audit(Model(), X, check=FAST).rules] == ["FAILED"]
+
+
+def test_the_callers_arrays_live():
+    x = X + 1.0
+    audit(jax.jit(right, donate_argnums=0), x, check=FAST)
+    assert not x.is_deleted()

@@ -96,3 +96,25 @@ def test_equinox_model(rng):
     assert not np.allclose(grad(loss, wrong_cube).weight, expected.weight, rtol=1e-2)
     gelu = grad(loss, ops.gelu)
     assert_trees_close(grad(autodiff(loss), ops.gelu), gelu, 30, terms=10.0)
+
+
+def test_an_nnx_module_whose_state_a_call_updates(rng):
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+    x = jnp.asarray(rng.standard_normal((6, 3)), jnp.float32)
+
+    def loss(model, x):
+        return (wrong_cube(model(x)) * x).sum()
+
+    def true_loss(model, x):
+        return (cube(model(x)) * x).sum()
+
+    got = jax.grad(autodiff(loss), 1)(model, x)
+    # A state may be updated only where its module was made.
+    leaves, structure = jax.tree.flatten(model)
+    expected = jax.grad(lambda x: true_loss(jax.tree.unflatten(structure, leaves), x))(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    of_a_module = jax.grad(lambda x: (autodiff(model)(x) ** 3 * x).sum())(x)
+    np.testing.assert_allclose(of_a_module, expected, rtol=1e-4, atol=1e-5)
+    # The caller's keeps its own, as with jax.jit.
+    np.testing.assert_array_equal(model.mean[...], np.zeros(3))

@@ -94,3 +94,17 @@ def test_a_complex_array_counts_as_its_two_parts():
     measured = costs(lambda x: x * x, np.ones(3, np.complex64))
     assert measured.input_bytes == 3 * 4
     assert measured.explicit.residual_bytes >= 2 * 3 * 4
+
+
+def test_a_body_that_jax_cannot_differentiate_has_costs_of_its_rule_alone():
+    def body(x):
+        return jax.lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, 2.0 * s[1]), (0, x))[1]
+
+    quadruple = jax.custom_vjp(body)
+    quadruple.defvjp(lambda x: (body(x), None), lambda _, dy: (4.0 * dy,))
+    measured = costs(quadruple, jnp.ones(8))
+    assert measured.explicit.residual_bytes == 0
+    assert measured.explicit.seconds > 0
+    assert np.isnan(measured.autodiff.residual_bytes)
+    assert np.isnan(measured.time_ratio)
+    assert all(line.endswith("-") for line in str(measured).splitlines()[1:])

@@ -518,3 +518,25 @@ def test_a_symmetric_function_of_the_cotangent_does_not_hide(property_):
 
     report = gradcheck(with_rule(cube, backward), POINT)
     assert "linear" in failed(report, "float32") & failed(report, "float64")
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+
+def compilations(function):
+    """Count the programs that XLA compiles while `function` runs."""
+    names = []
+    listen = lambda name, seconds, **_: names.append(name)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        function()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return sum(name.endswith("backend_compile_duration") for name in names)
+
+
+def test_few_programs_are_compiled_and_none_twice():
+    x, weight = jnp.linspace(-1.0, 2.0, 21).reshape(3, 7), jnp.linspace(0.5, 1.5, 7)
+    check = functools.partial(gradcheck, ops.layer_norm, x, weight, weight - 1.0)
+    assert 0 < compilations(check) <= 25
+    assert compilations(check) == 0

@@ -253,6 +253,6 @@ def test_an_nnx_module_whose_state_a_call_updates():
     nnx = pytest.importorskip("flax.nnx")
     module = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(5).standard_normal((6, 3)), jnp.float32)
-    check = gradcheck.replace(only=("vjp",), wrt=("x",))
+    check = gradcheck.replace(only=("vjp",), wrt=("x",), dtypes=("float32",))
     assert check(lambda module, x: module(x), module, x).ok
-    assert gradcheck.replace(only=("vjp",))(module, x).ok
+    assert check.replace(wrt=())(module, x).ok

@@ -206,10 +206,8 @@ class _Lines:
         if self.jaxpr is None:
             noise = sizes[0] * (8.0 * float(jnp.finfo(jnp.result_type(floats[0])).eps))
         else:
-            values, squares = nudged_runs(self.jaxpr, floats, pools)
-            for value, square in zip(values, squares, strict=True):
-                scale = jnp.where(jnp.isfinite(value) & (value != 0), jnp.abs(value), 1)
-                noise = noise + jnp.sqrt(_widest(square) / len(self.pools)) * _widest(scale)
+            for stack in map(_widest, nudged_runs(self.jaxpr, floats, pools)):
+                noise = noise + jnp.sqrt(jnp.mean((stack[1:] - stack[0]) ** 2))
         largest = jnp.max(jnp.abs(_widest(slopes[0])), initial=0.0)
         for slope in slopes[1:]:
             largest = jnp.maximum(largest, jnp.max(jnp.abs(_widest(slope)), initial=0.0))

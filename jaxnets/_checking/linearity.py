@@ -28,11 +28,12 @@ def cotangents(case: Case) -> tuple[list[np.ndarray], list[Combination]]:
     These are their order, sum, norm and largest entry, how many of them are negative (some, none,
     one, all), and whether they are small or large beside 1.
     """
+    dtypes = [np.asarray(cotangent).dtype for cotangent in case.cotangents]
     rows: list[list[np.ndarray]] = []
     combinations = []
 
     def row(arrays) -> int:
-        rows.append(arrays)
+        rows.append([a.astype(dtype) for a, dtype in zip(arrays, dtypes, strict=True)])
         return len(rows) - 1
 
     def combine(name, arrays, *parts):
@@ -46,8 +47,8 @@ def cotangents(case: Case) -> tuple[list[np.ndarray], list[Combination]]:
     mixed = [2.0 * a - 0.5 * b for a, b in zip(random, other, strict=True)]
     combine("2a - b/2", mixed, (2.0, base), (-0.5, second))
 
-    dtypes = [array.dtype for array in [*case.cotangents, *case.floats]]
-    large = 2.0 ** (20 if all(jnp.finfo(dtype).maxexp > 100 for dtype in dtypes) else 3)
+    narrowest = min(jnp.finfo(array.dtype).maxexp for array in [*case.cotangents, *case.floats])
+    large = 2.0 ** (20 if narrowest > 100 else 3)
     for name, factor in (("-a", -1.0), ("large a", large), ("small a", 1.0 / large), ("0", 0.0)):
         combine(name, [factor * a for a in random], (factor, base))
 
@@ -61,11 +62,7 @@ def cotangents(case: Case) -> tuple[list[np.ndarray], list[Combination]]:
     flipped = [a + 2.0 * b for a, b in zip(positive, first, strict=True)]
     combine("|a| with one sign changed", flipped, (1.0, magnitudes), (2.0, row(first)))
 
-    stacks = [
-        np.stack(arrays).astype(np.asarray(c).dtype)
-        for arrays, c in zip(zip(*rows, strict=True), case.cotangents, strict=True)
-    ]
-    return stacks, combinations
+    return [np.stack(arrays) for arrays in zip(*rows, strict=True)], combinations
 
 
 def expected(combination: Combination, stack: np.ndarray) -> tuple[np.ndarray, float]:

@@ -14,6 +14,13 @@ _SYMPTOMS = ("vjp", "second order", "hessian", "finite differences", "second dif
 class Report:
     """All checks of one function.
 
+    A test may ask for all at once, `assert gradcheck(f, x).ok`, or have a subtest for each::
+
+        def test_gradient(subtests):
+            for check in gradcheck(f, x).checks:
+                with subtests.test(check.name, dtype=check.dtype):
+                    assert check.status != "failed", check.message
+
     Attributes:
         function: its name.
         checks: in the order in which they ran.
@@ -80,8 +87,11 @@ class Report:
         return json.dumps(_finite(content), indent=2)
 
     def __repr__(self) -> str:
-        """Return what `print` shows, so that a failed assertion of pytest shows it."""
-        return str(self)
+        """Return the verdict and the first cause in one line, which pytest shows."""
+        first, *_ = str(self).splitlines()
+        causes, _ = self._sorted()
+        failed = [c for c in causes if c.status == "failed"]
+        return f"{first}: {failed[0].name}: {failed[0].message}" if failed else first
 
     def __str__(self) -> str:
         """Return the verdict and counts, what passed in each dtype, and what did not pass."""

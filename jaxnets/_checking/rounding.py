@@ -102,50 +102,36 @@ def rounding_spread(
         if as_finite:
             factor = eps / single
             return Rounded(values, [factor * s for s in narrow.spreads], [eps] * len(values))
-    values, squares = run(
-        lambda flat, pools: nudged_runs(jaxpr, flat, pools), flat, pools_for(jaxpr, rng)
-    )
-    spreads = []
-    for value, square in zip(values, squares, strict=True):
-        spreads.append(np.sqrt(_float64(square) / _SAMPLES) * _scale(_float64(value), np))
-    epsilons = [float(jnp.finfo(value.dtype).eps) for value in values]
-    return Rounded([_float64(value) for value in values], spreads, epsilons)
+    stacks = run(lambda flat, pools: nudged_runs(jaxpr, flat, pools), flat, pools_for(jaxpr, rng))
+    values, spreads = [], []
+    for stack in stacks:
+        value, square = _float64(stack[0]), np.zeros(stack.shape[1:])
+        with np.errstate(invalid="ignore", over="ignore"):
+            for row in stack[1:]:
+                square += np.nan_to_num((_float64(row) - value) ** 2, posinf=0.0)
+        values.append(value)
+        spreads.append(np.sqrt(square / _SAMPLES))
+    return Rounded(values, spreads, [float(jnp.finfo(stack.dtype).eps) for stack in stacks])
 
 
 def pools_for(jaxpr, rng: np.random.Generator) -> np.ndarray:
-    """Draw the nudges of each sample: a pool, of which each equation takes a stretch."""
-    return rng.integers(-1, 2, (_SAMPLES, _largest_size(jaxpr.jaxpr) + _STARTS), np.int8)
+    """Draw the nudges of each sample, a pool of which each equation takes a stretch; none first."""
+    pools = rng.integers(-1, 2, (1 + _SAMPLES, _largest_size(jaxpr.jaxpr) + _STARTS), np.int8)
+    pools[0] = 0
+    return pools
 
 
-def nudged_runs(jaxpr, flat: Sequence, pools) -> tuple[list, list]:
-    """Return a program's outputs, and the sums of squares of what nudges do to them.
-
-    The squares are in units of the square of each output's largest entry, lest they underflow.
-    """
-    values = _evaluate(jaxpr.jaxpr, jaxpr.consts, flat, None)
-    scales = [_scale(value, jnp) for value in values]
+def nudged_runs(jaxpr, flat: Sequence, pools) -> list:
+    """Return the outputs of a program under each pool of nudges, stacked."""
     discrete = _is_discrete(jaxpr)
 
-    def sample(squares, pool):
+    def sample(pool):
         nudges = _Nudges(pool, discrete)
         arguments = [nudges.apply(value, 1) for value in flat]
-        noisy = _evaluate(jaxpr.jaxpr, jaxpr.consts, arguments, nudges)
-        return [
-            square + jnp.nan_to_num(((out - value) / scale).astype(square.dtype) ** 2, posinf=0.0)
-            for square, out, value, scale in zip(squares, noisy, values, scales, strict=True)
-        ], None
+        outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, arguments, nudges)
+        return [jnp.asarray(output) for output in outputs]
 
-    dtypes = [jnp.result_type(value) for value in values]
-    wide = [jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype for dtype in dtypes]
-    zeros = [jnp.zeros(jnp.shape(v), dtype) for v, dtype in zip(values, wide, strict=True)]
-    return values, jax.lax.scan(sample, zeros, pools)[0]
-
-
-def _scale(value, module):
-    """Return the largest finite magnitude, or 1; as a power of two, so that no rounding adds."""
-    size = module.abs(value)
-    largest = module.max(module.where(module.isfinite(size), size, 0), initial=0)
-    return module.where(largest > 0, largest, module.ones_like(largest))
+    return jax.lax.map(sample, pools)
 
 
 def _float64(array) -> np.ndarray:
@@ -246,7 +232,7 @@ def equations(node) -> Iterator:
 
 
 def _evaluate(jaxpr, consts, arguments, nudges):
-    """Evaluate `jaxpr` equation by equation, with each result nudged unless `nudges` is None."""
+    """Evaluate `jaxpr` equation by equation, with each result nudged."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
     def read(atom):
@@ -265,11 +251,11 @@ def _evaluate(jaxpr, consts, arguments, nudges):
             )
         else:
             terms, length = _summed(equation)
-            if nudges is not None and terms > 1:
+            if terms > 1:
                 # The partial sums of n terms of either sign grow as sqrt(n), and each is rounded.
                 inputs = [nudges.apply(jnp.asarray(value), math.sqrt(terms)) for value in inputs]
             outputs = _bind(jaxpr, equation, inputs)
-            if nudges is not None and name not in _EXACT:
+            if name not in _EXACT:
                 outputs = [nudges.apply(value, length) for value in outputs]
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -84,10 +84,10 @@ def read_config(path: Path) -> Config:
         for name in {"dataset", "seed"} - runs[0].keys():
             raise ConfigError(f"{name}: is missing")
         several = [(name, value) for name, v in given.items() for value in _listed(v)]
-        _check_flags(several, on_command_line)
         for name, value in several:
             if name in ("out", "resume") or str(value).startswith("--"):
                 raise ConfigError(f"{name} {shown(value)}: does not belong there")
+        _check_flags(several, on_command_line)
     except ConfigError as error:
         raise StoreError(f"{file} is damaged: {error}") from error
     return Config(command, fingerprint, given, runs, known)

@@ -451,9 +451,9 @@ def test_preprocessing(dataset, preprocessing):
         np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_preprocessing_of_digits_and_of_blank_images(dataset):
+def test_preprocessing_of_other_pixels_and_of_blank_images(dataset):
     dataset = SimpleNamespace(**vars(dataset))
-    dataset.name = "digits"
+    dataset.white = 16
     assert on_device(dataset, "unit").train.scale == 1 / 16
     dataset.train_images = np.full_like(dataset.train_images, 7)
     data, *_ = on_device(dataset, "standardize")
