@@ -104,8 +104,10 @@ class Report:
         if self.held:
             lines.append(f"  held constant or not compared: {', '.join(self.held)}")
         for dtype in dict.fromkeys(check.dtype for check in self.checks):
+            here = [check for check in self.checks if check.dtype == dtype]
+            failed = {check.name for check in here if check.status == "failed"}  # Of another array.
             for status in ("passed", "inconclusive"):
-                names = [c.name for c in self.checks if (c.dtype, c.status) == (dtype, status)]
+                names = [c.name for c in here if c.status == status and c.name not in failed]
                 if names or status == "passed":
                     listed = ", ".join(dict.fromkeys(names)) or "none"
                     lines.append(f"  {status} in {dtype}: {listed}")

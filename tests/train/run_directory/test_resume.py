@@ -308,7 +308,7 @@ def test_what_is_no_run_directory_is_refused(tmp_path, capsys, content, message)
 
 def test_a_run_of_another_command_is_refused(stopped, capsys):
     assert convnet.main(["--resume", str(stopped)]) == 2
-    one_line(capsys, f"--resume {stopped}: is a run of python -m train.mlp")
+    one_line(capsys, f"--resume {stopped}: is a run of python -m train.mlp, not of train.convnet")
     (stopped / "manifest.sha256").unlink()
     path = stopped / "config.json"
     path.write_text(path.read_text().replace("train.mlp", "train.other"))
