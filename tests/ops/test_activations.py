@@ -185,12 +185,10 @@ def test_nan_stays_nan(entry, dtype):
     assert jnp.isnan(entry.function(jnp.asarray(jnp.nan, dtype), *parameters))
 
 
-@pytest.mark.parametrize("entry", ACTIVATIONS, ids=name_of)
+@pytest.mark.parametrize("entry", [e for e in ACTIVATIONS if e.op != "leaky_relu"], ids=name_of)
 @pytest.mark.parametrize("far", [1e4, 1e20, 3e38, jnp.inf])
 def test_limits(entry, far, dtype):
     """Value and slope, by hand and by autodiff, and a second derivative of 0."""
-    if entry.op == "leaky_relu":
-        pytest.skip("it is linear on either side")
     halves = [jnp.asarray(0.5, dtype)] * (entry.op == "elu")
     far = jnp.asarray(far, dtype)
     (left, left_slope), (right, slope) = FAR[entry.name]

@@ -287,13 +287,13 @@ def test_classes_out_of_range(name, labels):
         getattr(ops, name)(jnp.ones((2, 4)), jnp.asarray(labels))
 
 
-@pytest.mark.parametrize("label_dtype", ["int8", "uint8", "int16", "uint16", "int32", "int64"])
-@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])
-@BOTH
+@pytest.mark.parametrize("label_dtype", ["int8", "uint8", "int32", "int64"])
+@pytest.mark.parametrize(
+    ("name", "smoothing"),
+    [("cross_entropy", None), *(("softmax_cross_entropy", share) for share in (None, 0.0, 0.1))],
+)
 def test_traced_class_out_of_range_is_nan(name, smoothing, label_dtype, dtype, rng):
     """Loss and gradient of that example alone, by hand and by autodiff; first and second order."""
-    if name == "cross_entropy" and smoothing is not None:
-        pytest.skip("it has no smoothing")
     function, classes = getattr(ops, name), 5
     if smoothing is not None:
         function = functools.partial(function, label_smoothing=smoothing)
