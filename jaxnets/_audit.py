@@ -13,25 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnets._checking import programs
+from jaxnets._checking import interpreter, programs
 from jaxnets._checking.case import name_of
+from jaxnets._checking.interpreter import RULE, equations
 from jaxnets._checking.report import Report
-from jaxnets._checking.rounding import equations
 from jaxnets._costs import Costs, costs
 from jaxnets._gradcheck import GradCheck, gradcheck
-
-# Calls whose body is walked in place, and the parameter that holds it.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-_RULE = "custom_vjp_call"
 
 
 @dataclass(frozen=True)
@@ -260,25 +247,15 @@ class _Walk:
 
     def enter(self, jaxpr, consts: Sequence, arguments: Sequence) -> list:
         """Evaluate `jaxpr` equation by equation."""
-        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
-
-        def read(atom):
-            return atom.val if isinstance(atom, core.Literal) else values[atom]
-
-        for equation in jaxpr.eqns:
-            inputs = [read(atom) for atom in equation.invars]
-            outputs = self.step(jaxpr, equation, inputs)
-            values.update(zip(equation.outvars, outputs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+        return interpreter.evaluate(jaxpr, consts, arguments, self.step)
 
     def step(self, jaxpr, equation, inputs: list) -> list:
         """Evaluate one equation, after a look at what is inside of it."""
         name, params = equation.primitive.name, equation.params
-        if name == _RULE:
+        if name == RULE:
             self.note(equation, inputs)
-        if name in _CALLS:
-            body = params[_CALLS[name]]
-            return self.enter(getattr(body, "jaxpr", body), getattr(body, "consts", ()), inputs)
+        if called := interpreter.body(equation):
+            return self.enter(*called, inputs)
         if name == "scan":
             consts, carry = params["num_consts"], params["num_carry"]
             last = params["length"] - 1 if params["reverse"] else 0
@@ -295,14 +272,14 @@ class _Walk:
                 self.look(branch, inputs[1:])
         else:
             for inner in equations(tuple(params.values())):
-                if inner.primitive.name == _RULE:
+                if inner.primitive.name == RULE:
                     reason = f"it is called inside of {name}, whose values are not seen"
                     self.note(inner, None, reason)
-        return _bind(jaxpr, equation, inputs)
+        return interpreter.bind(jaxpr, equation, inputs)
 
     def look(self, closed, inputs: list) -> None:
         """Walk a body for its rules alone."""
-        if any(inner.primitive.name == _RULE for inner in equations(closed)):
+        if any(inner.primitive.name == RULE for inner in equations(closed)):
             self.enter(closed.jaxpr, closed.consts, inputs)
 
     def note(self, equation, inputs: list | None, reason: str = "") -> None:
@@ -314,33 +291,9 @@ class _Walk:
         shapes = tuple(
             f"{atom.aval.dtype}[{','.join(map(str, atom.aval.shape))}]" for atom in atoms
         )
-        alone = body.jaxpr.replace(
-            constvars=[],
-            invars=atoms,
-            outvars=equation.outvars,
-            eqns=[equation],
-            effects=equation.effects,
-        )
-        call = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
+        call = interpreter.alone(body.jaxpr, equation, atoms)
         given = None
         if inputs is not None:
             pairs = dict(zip(equation.invars, inputs, strict=False)) if atoms else {}
             given = [pairs[atom] for atom in atoms]
         self.sites.append(_Site(len(self.sites), name, place, shapes, call, given, reason))
-
-
-def _bind(jaxpr, equation, inputs: list) -> list:
-    """Return the outputs of one of jaxpr's equations."""
-    values = {
-        atom: value
-        for atom, value in zip(equation.invars, inputs, strict=True)
-        if not isinstance(atom, core.Literal)
-    }
-    alone = jaxpr.replace(
-        constvars=[],
-        invars=list(values),
-        outvars=equation.outvars,
-        eqns=[equation],
-        effects=equation.effects,
-    )
-    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values.values())

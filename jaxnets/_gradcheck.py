@@ -23,6 +23,7 @@ from jaxnets._checking.contract import (
     unless_twin_raises,
 )
 from jaxnets._checking.differences import finite_differences
+from jaxnets._checking.interpreter import RULE
 from jaxnets._checking.mapping import has_rules
 from jaxnets._checking.programs import one_line
 from jaxnets._checking.reference import (
@@ -239,7 +240,7 @@ class GradCheck:
 
     def _differences(self, case: Case, rng: np.random.Generator, alone: bool) -> list[Check]:
         name = "finite differences"
-        judged = not has_rules(case, ("custom_vjp_call", "custom_jvp_call", "stop_gradient"))
+        judged = not has_rules(case, (RULE, "custom_jvp_call", "stop_gradient"))
 
         def differences(case):
             tolerance = Tolerance(self.rtol, self.atol, None)

@@ -14,10 +14,11 @@ import numpy as np
 from jaxnets._checking import linearity, mapping
 from jaxnets._checking.case import Case, gradient_of_gradient, hessian_product, structured, vjp
 from jaxnets._checking.differences import second_differences
+from jaxnets._checking.interpreter import RULE, equations
 from jaxnets._checking.mapping import output_labels
 from jaxnets._checking.programs import LARGE, each, one_line, run_eagerly
 from jaxnets._checking.reference import ALLOWANCE, Expectation, along
-from jaxnets._checking.rounding import equations, rounding_spread
+from jaxnets._checking.rounding import rounding_spread
 from jaxnets._checking.verdict import Check, compare
 
 CHECKS = (
@@ -285,7 +286,7 @@ def _calls_a_rule(case):
         jaxpr = jax.make_jaxpr(lambda *a: vjp(case.explicit, *a))(case.floats, case.cotangents)
     except Exception:
         return False
-    return any(equation.primitive.name == "custom_vjp_call" for equation in equations(jaxpr))
+    return any(equation.primitive.name == RULE for equation in equations(jaxpr))
 
 
 def _against_differences(name, case, labels, got):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets._checking.case import Case, vjp
+from jaxnets._checking.interpreter import equations
 from jaxnets._checking.programs import each
-from jaxnets._checking.rounding import equations
 from jaxnets._checking.verdict import Check, compare
 
 # Random keys of these kinds are documented to draw other numbers under vmap.

@@ -6,19 +6,17 @@ with every rounded result nudged at random by one unit in the last place of its 
 spread of the outputs is what rounding does to them, entry by entry.
 
 Source: Parker, Monte Carlo arithmetic: exploiting randomness in floating-point arithmetic (1997).
-
-Long: one interpreter of programs.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
+from jaxnets._checking.interpreter import bind, body, equations, evaluate
 from jaxnets._checking.programs import run
 
 _SAMPLES = 8
@@ -46,17 +44,6 @@ _EXACT = frozenset(
     stop_gradient tile top_k transpose unstack
     """.split()  # noqa: SIM905
 )
-# Calls whose body is walked in place, and the parameter that holds it.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
 
 
 class Rounded(NamedTuple):
@@ -144,9 +131,8 @@ def _largest_size(jaxpr) -> int:
         atoms += equation.outvars
     sizes = [math.prod(getattr(atom.aval, "shape", ())) for atom in atoms]
     for equation in jaxpr.eqns:
-        if equation.primitive.name in _CALLS:
-            body = equation.params[_CALLS[equation.primitive.name]]
-            sizes.append(_largest_size(getattr(body, "jaxpr", body)))
+        if called := body(equation):
+            sizes.append(_largest_size(called[0]))
     return max(sizes, default=1)
 
 
@@ -216,70 +202,22 @@ def dtypes_of(jaxpr) -> set:
     return found
 
 
-def equations(node) -> Iterator:
-    """Yield the equations of a jaxpr, or of a parameter of an equation, at any depth."""
-    # This one first: from jax 0.12 on a closed jaxpr is a jaxpr, too.
-    if isinstance(node, core.Jaxpr):
-        for equation in node.eqns:
-            yield equation
-            for value in equation.params.values():
-                yield from equations(value)
-    elif isinstance(node, core.ClosedJaxpr):
-        yield from equations(node.jaxpr)
-    elif isinstance(node, tuple | list):
-        for part in node:
-            yield from equations(part)
-
-
 def _evaluate(jaxpr, consts, arguments, nudges):
     """Evaluate `jaxpr` equation by equation, with each result nudged."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
-    def read(atom):
-        if isinstance(atom, core.Literal):
-            return np.asarray(atom.val, atom.aval.dtype)
-        return values[atom]
+    def step(jaxpr, equation, inputs):
+        if called := body(equation):
+            return evaluate(*called, inputs, step)
+        terms, length = _summed(equation)
+        if terms > 1:
+            # The partial sums of n terms of either sign grow as sqrt(n), and each is rounded.
+            inputs = [nudges.apply(jnp.asarray(value), math.sqrt(terms)) for value in inputs]
+        outputs = bind(jaxpr, equation, inputs)
+        if equation.primitive.name in _EXACT:
+            return outputs
+        return [nudges.apply(value, length) for value in outputs]
 
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        name = equation.primitive.name
-        if name in _CALLS:
-            body = equation.params[_CALLS[name]]
-            closed = isinstance(body, core.ClosedJaxpr)
-            outputs = _evaluate(
-                body.jaxpr if closed else body, body.consts if closed else (), inputs, nudges
-            )
-        else:
-            terms, length = _summed(equation)
-            if terms > 1:
-                # The partial sums of n terms of either sign grow as sqrt(n), and each is rounded.
-                inputs = [nudges.apply(jnp.asarray(value), math.sqrt(terms)) for value in inputs]
-            outputs = _bind(jaxpr, equation, inputs)
-            if name not in _EXACT:
-                outputs = [nudges.apply(value, length) for value in outputs]
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _bind(jaxpr, equation, inputs):
-    """Return the outputs of one of jaxpr's equations."""
-    if any(isinstance(value, core.Jaxpr | core.ClosedJaxpr) for value in equation.params.values()):
-        # A loop or a map over a mesh, whose own way to be called depends on the version of JAX.
-        values = {
-            atom: value
-            for atom, value in zip(equation.invars, inputs, strict=True)
-            if not isinstance(atom, core.Literal)
-        }
-        alone = jaxpr.replace(
-            constvars=[],
-            invars=list(values),
-            outvars=equation.outvars,
-            eqns=[equation],
-            effects=equation.effects,
-        )
-        return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values.values())
-    outputs = equation.primitive.bind(*inputs, **equation.params)
-    return outputs if equation.primitive.multiple_results else [outputs]
+    return evaluate(jaxpr, consts, arguments, step)
 
 
 def _summed(equation) -> tuple[int, int]:
