@@ -325,7 +325,6 @@ def test_links_where_its_files_belong_are_not_followed(folder, tmp_path, standar
         (lambda c: c.update(data_dir="a\0b"), "data_dir 'a\\x00b': is no value of this flag"),
         (lambda c: c.update(dataset="../x"), "dataset '../x': is no value of this flag"),
         (lambda c: c.update(extra=1), "'extra': there is no such flag"),
-        (lambda c: c.pop("activation"), "row 0 has a configuration that config.json does not"),
         (lambda c: c.pop("dataset"), "dataset: is missing"),
         (lambda c: c.update(runs=[]), '"runs" do not differ in the same flags'),
         (lambda c: c.update(runs=[{"seed": 1}, {}]), '"runs" do not differ in the same flags'),
@@ -342,10 +341,20 @@ def test_flags_of_a_file_are_held_to_those_of_the_command_line(
     capsys.readouterr()
     assert main([str(copy)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {copy}/")
-    assert ".json is damaged: " in error
+    assert error.startswith(f"error: {copy / 'config.json'} is damaged: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_a_flag_that_is_missing_does_not_go_with_the_results(folder, tmp_path, standard, capsys):
+    copy = shutil.copytree(folder / "one", tmp_path / "copy")
+    damaged(copy, "config.json", lambda c: c.pop("activation"))
+    capsys.readouterr()
+    assert main([str(copy)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {copy / 'summary.json'} is damaged: row 0 has a configuration that config.json "
+        f"does not; remove it, and --resume makes it anew\n"
+    )
 
 
 def test_a_command_is_looked_up_and_never_imported(folder, tmp_path, standard, capsys, monkeypatch):
