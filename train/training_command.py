@@ -62,7 +62,7 @@ def command(
 
 
 def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str | None) -> Sweep[R]:
-    """Parse a command line; that of a run to go on with is completed by its own flags.
+    """Parse a command line; when it resumes a run, that run's own flags complete it.
 
     Args:
         kind: the dataclass of a run of the command.
@@ -75,7 +75,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
 
     Raises:
         ConfigError: a flag is unknown, a value is out of range, two flags do not go together, or
-            they are not those of the run to go on with.
+            they are not those of the run to resume.
         StoreError: what is named as a run directory is none.
         SystemExit: after printing the help.
     """
@@ -107,19 +107,21 @@ def _taken(values: dict[str, Any], part: type[P]) -> P:
 
 
 class _Work(NamedTuple):
-    """What a sweep is about to do, and what is known before.
+    """A sweep that was checked and can begin.
 
     Attributes:
         name: the command is `python -m train.NAME`.
         sweep: its flags.
         dataset: its data.
+        steps: how many steps each run takes.
         groups: its runs by their shape.
-        before: what its run directory holds, where a sweep came to its end there.
+        before: what its run directory holds, if a sweep has finished there.
     """
 
     name: str
     sweep: Sweep[Any]
     dataset: Dataset
+    steps: list[int]
     groups: list[Group]
     before: Results | None
 
@@ -158,7 +160,7 @@ def _check(sweep: Sweep[R], name: str) -> _Work:
         stored_config.check_data(sweep.directory, f"train.{name}", dataset)
         before = reader.finished(sweep.directory)
     steps = [split.number_of_steps(run, dataset) for run in runs]
-    return _Work(name, sweep, dataset, groups(runs, steps), before)
+    return _Work(name, sweep, dataset, steps, groups(runs, steps), before)
 
 
 def _set_up(work: _Work) -> None:
@@ -186,8 +188,7 @@ def _set_up(work: _Work) -> None:
         }
     )
     if collectives.is_first():
-        steps = [split.number_of_steps(run, work.dataset) for run in runs]
-        for warning in split.idle_patience(runs, steps):
+        for warning in split.idle_patience(runs, work.steps):
             print(f"warning: {warning}", file=sys.stderr)
 
 
