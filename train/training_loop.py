@@ -63,7 +63,7 @@ class Loop(NamedTuple):
         trainer.forget()  # The next group needs the memory.
 
     def _received(self) -> int | None:
-        """The signal that came, to whichever of several processes."""
+        """Return the signal that any of several processes has received."""
         received = collectives.gathered(self.signals.received)
         return next((number for number in received if number), None)
 
@@ -113,7 +113,7 @@ def _stoppable(training: Iterator[None]) -> Iterator[None]:
 
 
 def directory_of(sweep: Sweep[R], name: str) -> RunDirectory:
-    """The run directory to go on with, or a new one; the first of several processes writes it."""
+    """Return the run directory to resume or a new one; the first of several processes writes."""
     if not collectives.is_first():
         return RunDirectory(Path(collectives.gathered("")[0]), False)
     if sweep.directory is None:
@@ -126,9 +126,9 @@ def directory_of(sweep: Sweep[R], name: str) -> RunDirectory:
 
 @contextlib.contextmanager
 def resumable(directory: RunDirectory, name: str, new: bool) -> Iterator[str]:
-    """Add to what stops a run how to go on with it, which the context returns.
+    """Add "resume with: ..." to any error that stops the run, and yield that text.
 
-    Of a new run that does not fit into memory nothing is left.
+    A new run that does not fit into memory is removed.
     """
     path = shlex.quote(str(directory.path))
     advice = f"resume with: python -m train.{name} --resume {path}"

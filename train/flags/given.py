@@ -1,4 +1,4 @@
-"""Which run directory a command goes on with, and that its flags are those of the run."""
+"""The flags as they were given: read, written to config.json, and compared when a run resumes."""
 
 import dataclasses
 import inspect
@@ -13,7 +13,7 @@ from train.flags.command_line import read
 from train.flags.config import ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
 
-# What may be another when a run goes on: where the files are.
+# What may differ when a run is resumed: where the files are.
 PLACES = ("out", "resume", "data_dir")
 
 
@@ -54,7 +54,7 @@ def _value(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-# Flags that change nothing in the runs, and may be others when they are gone on with.
+# Flags that change nothing in the runs, and may differ when they are resumed.
 NOT_OF_THE_RUNS = (
     "out", "resume", "dry_run", "distributed", "coordinator", "processes", "process_id",
 )  # fmt: skip
@@ -63,7 +63,7 @@ NOT_OF_THE_RUNS = (
 def read_values(
     kind: type[Run], arguments: Sequence[str], prog: str, about: str | None
 ) -> dict[str, Any]:
-    """The values of all flags by name, tuples but for `ONE_VALUE`, `Lockstep` and `Machines`."""
+    """Return the values of all flags: tuples, except those of `ONE_VALUE`, sweep and machines."""
     parsed = read(with_several_values(kind), arguments, prog, about)
     return {
         name: value
@@ -73,7 +73,7 @@ def read_values(
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags as config.json holds them; paths are absolute, for another working folder."""
+    """Return the flags as config.json holds them, with absolute paths."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):

@@ -32,7 +32,7 @@ class Sweep(NamedTuple, Generic[R]):
         shard: what is spread over the devices, "runs" or "batch".
         given: the flags as they were given, by name, as JSON holds them: a value, or a list of
             several.
-        directory: the run directory to go on with; None for a new run.
+        directory: the run directory to resume; None for a new run.
         dry_run: whether to say what the runs would take, and train nothing.
         machines: the processes that train together.
     """

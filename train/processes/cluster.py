@@ -165,6 +165,6 @@ def end(status: int, message: str = "") -> int:
     import jax
 
     if status:
-        os._exit(status)  # To wait for the others would be to let them wait.
+        os._exit(status)  # Without the shutdown barrier, on which the others would block.
     jax.distributed.shutdown()
     return status

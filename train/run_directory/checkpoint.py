@@ -192,7 +192,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _without_late_echoes(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The hook, but for what the other arrays still have to say when one could not be written."""
+    """Wrap a hook to drop the errors that Orbax's pending writes raise after one has failed."""
 
     def quieter(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":

@@ -73,7 +73,7 @@ class Saver:
             groups: how many groups the sweep has.
 
         Returns:
-            The number of the group to go on with, from 1 on; `groups` + 1 where all are trained.
+            The number of the group to resume at, from 1 on; `groups` + 1 where all are trained.
 
         Raises:
             StoreError: what is saved there is of another run.
@@ -151,7 +151,7 @@ class Saver:
                 result.diverged, result.stopped, result.parameters = known
 
     def restore(self, trainer: "Trainer") -> None:
-        """Put a new trainer of the group to go on with where it stood.
+        """Put a new trainer of the group to resume where it stood.
 
         Raises:
             StructureError: it is of another network.
@@ -195,7 +195,7 @@ class Saver:
             now: that it is time in any case.
         """
         due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
-        # At step 0 there is nothing that is not made as fast as loaded.
+        # A checkpoint of step 0 saves nothing: initialising is as fast as loading.
         if not gathered(due)[0] or trainer.step == 0:
             return
 

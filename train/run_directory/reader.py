@@ -101,7 +101,7 @@ def finished(path: Path) -> Results | None:
 
 
 def is_finished(path: Path, manifest: Manifest | None) -> bool:
-    """Whether a run came to its end: its summary.json was written, and then its manifest."""
+    """Return whether a run finished: it wrote its summary.json, and then its manifest."""
     return (path / SUMMARY).exists() if manifest is None else SUMMARY in manifest.digests
 
 

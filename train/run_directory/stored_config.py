@@ -140,7 +140,7 @@ def shown(value: Any) -> str:
 
 
 def run_directory(resume: Path | None, out: Path | None) -> Path | None:
-    """Return the run directory to go on with; None for a new run.
+    """Return the run directory to resume; None for a new run.
 
     Raises:
         ConfigError: --out names another folder than --resume does.

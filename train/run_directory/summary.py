@@ -1,4 +1,4 @@
-"""What runs came to: the parts of summary.json, made of the evaluations in metrics.jsonl."""
+"""The results of runs: the parts of summary.json, made of the evaluations in metrics.jsonl."""
 
 import importlib.metadata
 import itertools
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 @dataclass
 class Result:
-    """What a run of a sweep came to.
+    """The result of a run of a sweep.
 
     Attributes:
         run: its flags.
