@@ -214,7 +214,7 @@ def _check_metrics(row: dict[str, Any], number: int, runs: int) -> None:
     found = {of: [name for name in METRICS if f"{of}_{name}" in row] for of in SETS}
     # A run that was made before a metric was declared has it on no set.
     for of, names in found.items():
-        if names != found["test"] and (names or of == "train"):
+        if names and names != found["test"]:
             raise ValueError(f"row {number} has other metrics of {of} than of test")
     if not {RANKED_BY, THEN_BY} <= set(found["test"]):
         raise ValueError(f"row {number} lacks metrics of test")
@@ -228,7 +228,8 @@ def _check_metrics(row: dict[str, Any], number: int, runs: int) -> None:
                 raise ValueError(f"{of}_{name} of row {number} is none")
             unknown.append([value is None for value in both["final"]["values"]])
         if any(missing != unknown[0] for missing in unknown):
-            raise ValueError(f"row {number} lacks one of {of}_{' and '.join(names)} of a run")
+            words = " and ".join(f"{of}_{name}" for name in names)
+            raise ValueError(f"row {number} lacks one of {words} of a run")
 
 
 def _is_spread(value: Any, runs: int, largest: float) -> bool:

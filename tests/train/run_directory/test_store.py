@@ -196,6 +196,33 @@ def test_a_row_holds_final_and_best_of_each_metric():
         assert row[metric]["best"] == {"mean": best, "std": 0.0, "values": [best]}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.pop("train_loss"), "row 0 has other metrics of train than of test"),
+        (lambda row: row.pop("test_accuracy"), "row 0 has other metrics of train than of test"),
+        (
+            lambda row: [row.pop(name) for name in list(row) if name.endswith("_loss")],
+            "row 0 lacks metrics of test",
+        ),
+        (
+            lambda row: row["test_loss"].update(
+                final={"mean": None, "std": None, "values": [None]}
+            ),
+            "row 0 lacks one of test_loss and test_accuracy of a run",
+        ),
+        (lambda row: row["test_accuracy"].pop("best"), "test_accuracy of row 0 is none"),
+    ],
+)
+def test_a_row_has_the_same_metrics_on_all_its_sets(change, message):
+    row = summary.row_of({"l2": 0.1}, [3], 17, [[record(0, 2.5, 0.125), record(100, 0.5, 0.5)]])
+    found = {"dataset": dict.fromkeys(("name", "description", "fingerprint"), ""), "rows": [row]}
+    summary.check_rows(found, lambda config: 1)
+    change(row)
+    with pytest.raises(ValueError, match=message):
+        summary.check_rows(found, lambda config: 1)
+
+
 def test_a_row_of_several_seeds_has_their_mean_and_sample_deviation():
     runs = [[record(0, 2.5, 0.1), record(100, loss, 0.5)] for loss in (0.5, 0.7, 1.2)]
     spread = summary.row_of({}, [0, 1, 2], 17, runs)["test_loss"]["final"]
