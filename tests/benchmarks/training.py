@@ -68,7 +68,7 @@ def ours(work: Work, gradient: str = "explicit") -> Callable[[], Any]:
 
     train = work.sets.train
     trainer = Trainer(
-        make_program(network, train.images.shape[1:], work.optimizer, gradient=gradient),
+        make_program(network, train.x.shape[1:], work.optimizer, gradient=gradient),
         [
             hyperparameters({"learning_rate": rate})
             for rate in work.rates
@@ -262,21 +262,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def load(name: str, image_shape: tuple[int, int, int], count: int) -> tuple[Sets, bool]:
+def load(name: str, input_shape: tuple[int, int, int], count: int) -> tuple[Sets, bool]:
     """The data set, or else random images of its shape; and whether it is the real one."""
     try:
         dataset: Any = data.load(name)
     except DataError as error:
         print(f"{name} is random images: {error}")
         rng = np.random.default_rng(0)
-        images = rng.integers(256, size=(count, *image_shape), dtype=np.uint8)
+        images = rng.integers(256, size=(count, *input_shape), dtype=np.uint8)
         labels = rng.integers(10, size=count, dtype=np.int32)
         dataset = SimpleNamespace(
             name=name,
-            train_images=images,
-            train_labels=labels,
-            test_images=images[:10],
-            test_labels=labels[:10],
+            x_train=images,
+            y_train=labels,
+            x_test=images[:10],
+            y_test=labels[:10],
         )
         return on_device(dataset, "standardize"), False
     return on_device(dataset, "standardize"), True

@@ -151,9 +151,9 @@ def test_the_numbers_among_the_flags_reach_the_program():
 def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     seen, original = {}, assembly.make_program
 
-    def make_program(network, image_shape, optimizer, **options):
-        seen.update(image_shape=image_shape, optimizer=optimizer, **options)
-        return original(network, image_shape, optimizer, **options)
+    def make_program(network, input_shape, optimizer, **options):
+        seen.update(input_shape=input_shape, optimizer=optimizer, **options)
+        return original(network, input_shape, optimizer, **options)
 
     def stop(functions, hypers, seeds, training, sets, lockstep, shard):
         (hyper,), (seed,) = hypers, seeds
@@ -197,7 +197,7 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
         == 1
     )
     assert capsys.readouterr().err == "error: seen enough\n"
-    assert seen["image_shape"] == (8, 8, 1)
+    assert seen["input_shape"] == (8, 8, 1)
     assert seen["optimizer"] == "rmsprop"
     assert seen["gradient"] == "autodiff"
     assert seen["training"].batch_size == 400
@@ -205,13 +205,13 @@ def test_the_flags_of_the_training_reach_it(here, monkeypatch, capsys):
     assert seen["lockstep"] == 3
     assert seen["hyper"].l2 == 0.5
     assert seen["train"].scale == 1 / 16
-    assert len(seen["train"].labels) == 1200
-    assert len(seen["validation"].labels) == 237
+    assert len(seen["train"].y) == 1200
+    assert len(seen["validation"].y) == 237
     assert seen["schedule"] == Schedule("step", 5 * 3, 70, 9)  # 1200 // 400 = 3 steps an epoch.
     assert seen["changes"] == ("flip", "cutout")
     assert seen["precision"] == "bfloat16"
     assert seen["shard"] == "batch"
-    assert len(seen["test"].labels) == 360
+    assert len(seen["test"].y) == 360
 
 
 @pytest.mark.parametrize(("length", "steps"), [(["--steps", "100"], 100), (["--epochs", "14"], 84)])

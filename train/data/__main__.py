@@ -71,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(dataset: Dataset) -> None:
     print(f"name         {dataset.name}")
     print(f"description  {dataset.description}")
-    for split, images in (("train", dataset.train_images), ("test", dataset.test_images)):
+    for split, images in (("train", dataset.x_train), ("test", dataset.x_test)):
         print(f"{split:12} {images.dtype} {list(images.shape)}")
     print(f"fingerprint  {dataset.fingerprint}")
     print(f"\n{'class':12} {'train':>6} {'test':>6}")
     for label, class_name in enumerate(dataset.classes):
-        train, test = (dataset.train_labels == label).sum(), (dataset.test_labels == label).sum()
+        train, test = (dataset.y_train == label).sum(), (dataset.y_test == label).sum()
         print(f"{class_name:12} {train:6} {test:6}")
 
 

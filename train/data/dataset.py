@@ -18,10 +18,10 @@ class Dataset:
     Attributes:
         name: one of `sources.SOURCES`.
         description: one line about where the data come from.
-        train_images: uint8 [N, H, W, C]; float32 of synth.
-        train_labels: int32 [N], indices into `classes`.
-        test_images: uint8 [M, H, W, C]; float32 of synth.
-        test_labels: int32 [M].
+        x_train: uint8 [N, H, W, C]; float32 of synth.
+        y_train: int32 [N], indices into `classes`.
+        x_test: uint8 [M, H, W, C]; float32 of synth.
+        y_test: int32 [M].
         classes: the name of each class.
         fingerprint: sha256 (hexadecimal) over name, shape, dtype and bytes of the four arrays.
         white: the value of a white pixel.
@@ -29,10 +29,10 @@ class Dataset:
 
     name: str
     description: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
     classes: tuple[str, ...]
     fingerprint: str
     white: int = 255
@@ -71,7 +71,7 @@ def _load_digits() -> Dataset:
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    train_images, test_images, train_labels, test_labels = train_test_split(
+    x_train, x_test, y_train, y_test = train_test_split(
         digits.images.astype(np.uint8)[..., None],
         digits.target.astype(np.int32),
         test_size=360,
@@ -80,7 +80,7 @@ def _load_digits() -> Dataset:
     )
     description = "Handwritten digits of 8x8 pixels with values 0 to 16, from scikit-learn."
     classes = tuple(str(digit) for digit in digits.target_names)
-    train, test = (train_images, train_labels), (test_images, test_labels)
+    train, test = (x_train, y_train), (x_test, y_test)
     return _dataset("digits", description, train, test, classes)
 
 
@@ -98,15 +98,17 @@ def _draw_synth() -> Dataset:
     return _dataset("synth", description, train, test, ("inside", "outside"))
 
 
+# How the arrays are called in the fingerprint, as in earlier versions.
+_DIGESTED = ("train_images", "train_labels", "test_images", "test_labels")
+
+
 def _dataset(
     name: str, description: str, train: Examples, test: Examples, classes: tuple[str, ...]
 ) -> Dataset:
     """Puts a data set together: seals its arrays, and computes their fingerprint."""
-    arrays = dict(
-        train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1]
-    )
+    arrays = dict(x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])
     digest = hashlib.sha256()
-    for key, array in arrays.items():
+    for key, array in zip(_DIGESTED, arrays.values(), strict=True):
         array.flags.writeable = False
         digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
         digest.update(array.data)

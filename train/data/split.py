@@ -22,8 +22,8 @@ def load_for(run: Run) -> Dataset:
         )
     dataset = load(which.dataset, which.data_dir)
     for split, wanted, labels in (
-        ("train", which.train_examples, dataset.train_labels),
-        ("test", which.test_examples, dataset.test_labels),
+        ("train", which.train_examples, dataset.y_train),
+        ("test", which.test_examples, dataset.y_test),
     ):
         if wanted is not None and wanted > len(labels):
             raise ConfigError(
@@ -36,12 +36,12 @@ def load_for(run: Run) -> Dataset:
 def held_out(run: Run, dataset: Dataset) -> range:
     """Return the training images that a run validates on."""
     which = run.data
-    return validation_part(len(dataset.train_labels), which.validation, which.folds, which.fold)
+    return validation_part(len(dataset.y_train), which.validation, which.folds, which.fold)
 
 
 def steps_per_epoch(run: Run, dataset: Dataset) -> int:
     """Return how many batches an epoch has; raise a `ConfigError` where the data allow none."""
-    examples, held = len(dataset.train_labels), len(held_out(run, dataset))
+    examples, held = len(dataset.y_train), len(held_out(run, dataset))
     if run.data.folds is not None and run.data.folds > examples:
         raise ConfigError(
             f"--folds {run.data.folds}: must be at most {examples}, the number of training "
@@ -121,10 +121,10 @@ def first(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
     """Return the data set with its first examples alone; None for all of a split."""
     return dataclasses.replace(
         dataset,
-        train_images=dataset.train_images[:train],
-        train_labels=dataset.train_labels[:train],
-        test_images=dataset.test_images[:test],
-        test_labels=dataset.test_labels[:test],
+        x_train=dataset.x_train[:train],
+        y_train=dataset.y_train[:train],
+        x_test=dataset.x_test[:test],
+        y_test=dataset.y_test[:test],
     )
 
 

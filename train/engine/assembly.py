@@ -39,7 +39,7 @@ class Assembly(Generic[R]):
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
         net = self._network(run, hyperparameters(flags(run)), len(self._dataset.classes))
-        return layers.summary(net, self._dataset.train_images.shape[1:])
+        return layers.summary(net, self._dataset.x_train.shape[1:])
 
     def trainer(self, group: Group) -> Trainer:
         """Return what trains the runs of a group."""
@@ -88,7 +88,7 @@ class Assembly(Generic[R]):
         training, classes = shape.training, len(self._dataset.classes)
         return make_program(
             lambda hyper: self._network(shape, hyper, classes),
-            self._dataset.train_images.shape[1:],
+            self._dataset.x_train.shape[1:],
             training.optimizer,
             schedule=schedule(shape, self._dataset),
             changes=augmentations(shape.data.augment) or (),

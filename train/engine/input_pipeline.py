@@ -12,17 +12,17 @@ from train.data import Dataset
 
 
 class Data(NamedTuple):
-    """Images and labels on the device; the network sees (image - shift) * scale.
+    """Examples on the device; the network sees (x - shift) * scale.
 
     Attributes:
-        images: uint8 [N, H, W, C], or float32.
-        labels: int32 [N], in [0, classes).
+        x: uint8 [N, H, W, C], or float32.
+        y: int32 [N], labels in [0, classes).
         shift: float32 [H, W, C].
         scale: float32 [].
     """
 
-    images: jax.Array
-    labels: jax.Array
+    x: jax.Array
+    y: jax.Array
     shift: jax.Array
     scale: jax.Array
 
@@ -82,8 +82,8 @@ def on_device(dataset: Dataset, preprocessing: str, held: range = range(0)) -> S
     Returns:
         The sets, with the shift and scale of those training images that are not held out.
     """
-    kept = np.r_[: held.start, held.stop : len(dataset.train_labels)]
-    images, labels = dataset.train_images[kept], dataset.train_labels[kept]
+    kept = np.r_[: held.start, held.stop : len(dataset.y_train)]
+    images, labels = dataset.x_train[kept], dataset.y_train[kept]
     shift, scale = np.zeros(images.shape[1:], np.float32), 1.0
     if preprocessing == "unit":
         scale = 1.0 / dataset.white
@@ -102,5 +102,5 @@ def on_device(dataset: Dataset, preprocessing: str, held: range = range(0)) -> S
         return Data(jax.device_put(images), jax.device_put(labels), *affine)
 
     part = slice(held.start, held.stop)
-    validation = data(dataset.train_images[part], dataset.train_labels[part]) if held else None
-    return Sets(data(images, labels), validation, data(dataset.test_images, dataset.test_labels))
+    validation = data(dataset.x_train[part], dataset.y_train[part]) if held else None
+    return Sets(data(images, labels), validation, data(dataset.x_test, dataset.y_test))

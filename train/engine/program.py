@@ -90,7 +90,7 @@ _GRADIENTS = 16
 
 def make_program(
     network: Callable[[Hyper], Layer],
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
     rule: str = "adam",
     *,
     schedule: Schedule = CONSTANT,
@@ -102,7 +102,7 @@ def make_program(
 
     Args:
         network: the network from images to logits, for hyperparameters that may be traced.
-        image_shape: the shape of an image, [H, W, C].
+        input_shape: the shape of an image, [H, W, C].
         rule: the name of the optimizer, of `optimizers.OPTIMIZERS`.
         schedule: of the learning rate.
         changes: the augmentations of training images, see `augment.augment`.
@@ -147,14 +147,14 @@ def make_program(
 
     def initialise(hyper, key):
         init_key, step_key = jax.random.split(key)
-        params, statistics, _ = network(hyper).init(init_key, image_shape)
+        params, statistics, _ = network(hyper).init(init_key, input_shape)
         step = jnp.int32(0)
         moments = optimizer(rule, schedule, hyper, step).init(params)
         return State(step, step_key, params, statistics, moments)
 
     def train_segment(state, hyper, data, batches):
         def step(state, batch):
-            x, labels = _prepared(data, data.images[batch]), data.labels[batch]
+            x, labels = _prepared(data, data.x[batch]), data.y[batch]
             key = jax.random.fold_in(state.key, state.step)
             if changes:
                 key, augment_key = jax.random.split(key)
@@ -174,15 +174,15 @@ def make_program(
         def logits(images):
             return logits_of(state.params, state.statistics, hyper, _prepared(data, images))[0]
 
-        whole = len(data.images) - len(data.images) % _CHUNK
-        found = logits(data.images[whole:])
+        whole = len(data.x) - len(data.x) % _CHUNK
+        found = logits(data.x[whole:])
         if whole:
-            several = jax.lax.map(logits, data.images[:whole].reshape(-1, _CHUNK, *image_shape))
+            several = jax.lax.map(logits, data.x[:whole].reshape(-1, _CHUNK, *input_shape))
             found = jnp.concatenate([several.reshape(whole, -1), found])
         return found
 
     def evaluate(state, hyper, data):
-        return metrics(predict(state, hyper, data), data.labels)
+        return metrics(predict(state, hyper, data), data.y)
 
     def gradient_norms(state, hyper, data, batch):
         def norm(example):
@@ -190,7 +190,7 @@ def make_program(
             own = jax.grad(loss_of_one)(state.params, state.statistics, hyper, image, label)
             return optax.tree.norm(own)
 
-        examples = (_prepared(data, data.images[batch]), data.labels[batch])
+        examples = (_prepared(data, data.x[batch]), data.y[batch])
         return jax.lax.map(norm, examples, batch_size=_GRADIENTS)
 
     return Program(initialise, train_segment, predict, evaluate, gradient_norms)

@@ -104,7 +104,7 @@ class Spread:
             where = self._divided(data)
             if where is None:
                 return placed(data, self._whole)
-            examples = placed((data.images, data.labels), where)
+            examples = placed((data.x, data.y), where)
             return Data(*examples, *placed((data.shift, data.scale), self._whole))
 
         validation = sets.validation and parts(sets.validation)
@@ -112,7 +112,7 @@ class Spread:
 
     def _divided(self, data: Data) -> NamedSharding | None:
         """Where the parts of examples lie that can be divided evenly over a batch's devices."""
-        if self._batch_mesh is None or len(data.labels) % self._batch_mesh.size:
+        if self._batch_mesh is None or len(data.y) % self._batch_mesh.size:
             return None
         return _along(self._batch_mesh, "batch")
 

@@ -80,7 +80,7 @@ class Trainer:
         self._train_segment = spread.compiled(train_segment, donate_argnums=0)
         self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
         self._gradient_norms = spread.compiled(gradient_norms)
-        self._examples = len(sets.train.labels)
+        self._examples = len(sets.train.y)
         self.seconds = self.seconds_in_steps = 0.0
         keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
         if spread.own is not None:
@@ -315,7 +315,7 @@ class Trainer:
             if not math.isfinite(loss):
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
         return {
-            f"{name}_{metric}": share(wide(values), values.dtype, len(data.labels)).tolist()
+            f"{name}_{metric}": share(wide(values), values.dtype, len(data.y)).tolist()
             for metric, values in found.items()
         }
 

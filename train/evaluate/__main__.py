@@ -96,7 +96,7 @@ def _evaluate(asked: Arguments) -> None:
     given = None
     if asked.predict is not None:
         largest = dataset.white
-        given = *read_images(asked.predict, dataset.train_images[0], largest), asked.predict
+        given = *read_images(asked.predict, dataset.x_train[0], largest), asked.predict
 
     # They need JAX, which is slow to import; from here on all is in order, but perhaps the device.
     from train.engine.devices import devices
@@ -184,7 +184,7 @@ def _classify(
     examples = getattr(network.sets, split)
     if examples is None:
         raise StoreError(f"--split {split}: this run held nothing out; take test or train")
-    labels, logits = np.asarray(examples.labels), network.logits(examples)
+    labels, logits = np.asarray(examples.y), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
     matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
     right = int(np.trace(matrix))
@@ -213,7 +213,7 @@ def _classify(
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
     white = dataset.white
-    _draw(mistakes, np.asarray(examples.images[worst]), white, out / "mistakes.png", title)
+    _draw(mistakes, np.asarray(examples.x[worst]), white, out / "mistakes.png", title)
     evaluation = {
         **of,
         "split": split,

@@ -41,7 +41,7 @@ class Trained(NamedTuple):
     def images(self, images: np.ndarray) -> Data:
         """Return images, uint8 [N, H, W, C], with the preprocessing; there are no labels."""
         labels = np.zeros(len(images), np.int32)
-        return self.sets.test._replace(images=jax.device_put(images), labels=jax.device_put(labels))
+        return self.sets.test._replace(x=jax.device_put(images), y=jax.device_put(labels))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -68,10 +68,10 @@ def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) 
         StoreError: its parameters are not there.
         CheckpointError: its parameters are damaged, or those of another network.
     """
-    image_shape = dataset.train_images.shape[1:]
+    input_shape = dataset.x_train.shape[1:]
     program = make_program(
         functools.partial(_of, network, run, len(dataset.classes)),
-        image_shape,
+        input_shape,
         precision=run.training.precision,
     )
     hyper = hyperparameters(flags(run))

@@ -166,8 +166,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name,
         "description": dataset.description,
         "fingerprint": dataset.fingerprint,
-        "train_examples": len(dataset.train_labels),
-        "test_examples": len(dataset.test_labels),
+        "train_examples": len(dataset.y_train),
+        "test_examples": len(dataset.y_test),
     }
 
 

@@ -149,20 +149,20 @@ def in_tfds_order(split: str, examples: Examples) -> Examples:
 
 
 def assert_holds(dataset: Dataset, train: Examples, test: Examples) -> None:
-    np.testing.assert_array_equal(dataset.train_images, train[0])
-    np.testing.assert_array_equal(dataset.train_labels, train[1])
-    np.testing.assert_array_equal(dataset.test_images, test[0])
-    np.testing.assert_array_equal(dataset.test_labels, test[1])
-    assert dataset.train_images.dtype == dataset.test_images.dtype == np.uint8
-    assert dataset.train_labels.dtype == dataset.test_labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.x_train, train[0])
+    np.testing.assert_array_equal(dataset.y_train, train[1])
+    np.testing.assert_array_equal(dataset.x_test, test[0])
+    np.testing.assert_array_equal(dataset.y_test, test[1])
+    assert dataset.x_train.dtype == dataset.x_test.dtype == np.uint8
+    assert dataset.y_train.dtype == dataset.y_test.dtype == np.int32
 
 
 def test_mnist_round_trip(originals: Path, tmp_path: Path) -> None:
     assert prepare("mnist", originals, tmp_path / "data") == tmp_path / "data/mnist/3.0.1"
     splits = {split: in_tfds_order(split, MNIST[split]) for split in MNIST}
-    (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
+    (train, y_train), (test, y_test) = splits["train"], splits["test"]
     dataset = load("mnist", tmp_path / "data")
-    assert_holds(dataset, (train[..., None], train_labels), (test[..., None], test_labels))
+    assert_holds(dataset, (train[..., None], y_train), (test[..., None], y_test))
     assert dataset.classes == tuple("0123456789")
     assert dataset.description == "The MNIST database of handwritten digits."
 
@@ -209,13 +209,13 @@ def test_nothing_needs_tensorflow_and_the_terminal_stays_quiet(prepared: Path) -
 
 def test_digits() -> None:
     dataset = load("digits")
-    assert dataset.train_images.shape == (1437, 8, 8, 1)
-    assert dataset.test_images.shape == (360, 8, 8, 1)
-    assert dataset.train_images.dtype == np.uint8
-    assert dataset.train_images.max() == 16
-    assert dataset.train_labels.dtype == np.int32
-    assert dataset.train_labels.shape == (1437,)
-    shares = np.bincount(dataset.test_labels) / np.bincount(dataset.train_labels)
+    assert dataset.x_train.shape == (1437, 8, 8, 1)
+    assert dataset.x_test.shape == (360, 8, 8, 1)
+    assert dataset.x_train.dtype == np.uint8
+    assert dataset.x_train.max() == 16
+    assert dataset.y_train.dtype == np.int32
+    assert dataset.y_train.shape == (1437,)
+    shares = np.bincount(dataset.y_test) / np.bincount(dataset.y_train)
     np.testing.assert_allclose(shares, 360 / 1437, rtol=0.03)
     # The split is the same on every machine, or the runs on it could not be compared.
     assert dataset.fingerprint == "520dd7cfa24c318b95ed7d9f9e85b47b6277b5eb393538566a06a3e2052cafa8"
@@ -223,7 +223,7 @@ def test_digits() -> None:
 
 def test_arrays_are_sealed() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        load("digits").train_images[0] = 0
+        load("digits").x_train[0] = 0
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -628,7 +628,7 @@ def test_a_record_that_is_no_example_of_mnist(record: str, prepared: Path) -> No
     version = prepared / "mnist/3.0.1"
     whole = [example(WHOLE, label) for label in range(10)]
     write_records(version, whole)
-    assert load("mnist", prepared).train_labels.tolist() == list(range(10))
+    assert load("mnist", prepared).y_train.tolist() == list(range(10))
     write_records(version, [*whole, make()])
     with pytest.raises(DataError) as error:
         load("mnist", prepared)
@@ -648,7 +648,7 @@ def test_a_split_of_two_files_is_read_in_their_order(prepared: Path) -> None:
             writer.write(example(WHOLE, label))
         writer.close()
     first_split("shardLengths", ["0", "2", "4"])(version)
-    assert load("mnist", prepared).train_labels.tolist() == [3, 1, 4, 1, 5, 9]
+    assert load("mnist", prepared).y_train.tolist() == [3, 1, 4, 1, 5, 9]
     first_split("shardLengths", ["0", "3", "3"])(version)
     with pytest.raises(
         DataError, match=r"00001-of-00003 holds 2 examples, dataset_info\.json says"
@@ -839,8 +839,8 @@ def test_records_changed_at_random_are_refused_or_have_the_right_shape(
             assert "\n" not in str(error)  # noqa: PT017
             assert str(version) in str(error)  # noqa: PT017
         else:
-            assert found.train_images.shape == (11, 28, 28, 1)
-            assert 0 <= found.train_labels[10] <= 9
+            assert found.x_train.shape == (11, 28, 28, 1)
+            assert 0 <= found.y_train[10] <= 9
     assert refused > 150
     assert capfd.readouterr() == ("", "")
 
@@ -856,7 +856,7 @@ def test_the_newest_version_is_read(prepared: Path) -> None:
     (prepared / "mnist/3.0.1").rename(prepared / "mnist/10.0.0")
     (prepared / "mnist/9.0.0").mkdir()
     (prepared / "mnist/incomplete.ABC_11.0.0").mkdir()
-    assert len(load("mnist", prepared).train_labels) == 30
+    assert len(load("mnist", prepared).y_train) == 30
 
 
 # Preparing: what is refused, and what is left behind.
@@ -933,7 +933,7 @@ def test_prepare_follows_no_link_in_the_folder(originals: Path, tmp_path: Path) 
     assert list(elsewhere.iterdir()) == []
     (tmp_path / "link").symlink_to(elsewhere)
     prepare("mnist", originals, tmp_path / "link")
-    assert load("mnist", elsewhere).train_images.shape == (30, 28, 28, 1)
+    assert load("mnist", elsewhere).x_train.shape == (30, 28, 28, 1)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError("disk full")])
@@ -1021,36 +1021,36 @@ def test_real_mnist() -> None:
     from tensorflow_datasets.core.hashing import Hasher
 
     dataset = load("mnist")
-    assert dataset.train_images.shape == (60000, 28, 28, 1)
-    assert dataset.test_images.shape == (10000, 28, 28, 1)
-    assert np.bincount(dataset.train_labels).tolist() == [
+    assert dataset.x_train.shape == (60000, 28, 28, 1)
+    assert dataset.x_test.shape == (10000, 28, 28, 1)
+    assert np.bincount(dataset.y_train).tolist() == [
         5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
     ]  # fmt: skip
     # Stored in TFDS's order; undone, the labels begin as those of the original file do.
-    assert dataset.train_labels[:5].tolist() == [4, 1, 0, 7, 8]
+    assert dataset.y_train[:5].tolist() == [4, 1, 0, 7, 8]
     order = sorted(range(60000), key=Hasher("train").hash_key)
-    assert dataset.train_labels[np.argsort(order)[:5]].tolist() == [5, 0, 4, 1, 9]
+    assert dataset.y_train[np.argsort(order)[:5]].tolist() == [5, 0, 4, 1, 9]
 
 
 @needs_real_data
 def test_real_cifar10() -> None:
     dataset = load("cifar10")
-    assert dataset.train_images.shape == (50000, 32, 32, 3)
-    assert dataset.test_images.shape == (10000, 32, 32, 3)
-    assert np.bincount(dataset.train_labels).tolist() == [5000] * 10
-    assert np.bincount(dataset.test_labels).tolist() == [1000] * 10
-    first = [dataset.classes[label] for label in dataset.train_labels[:5]]
+    assert dataset.x_train.shape == (50000, 32, 32, 3)
+    assert dataset.x_test.shape == (10000, 32, 32, 3)
+    assert np.bincount(dataset.y_train).tolist() == [5000] * 10
+    assert np.bincount(dataset.y_test).tolist() == [1000] * 10
+    first = [dataset.classes[label] for label in dataset.y_train[:5]]
     assert first == ["frog", "truck", "truck", "deer", "automobile"]
-    assert dataset.train_labels[:5].tolist() == [6, 9, 9, 4, 1]
+    assert dataset.y_train[:5].tolist() == [6, 9, 9, 4, 1]
 
 
 def test_synth_is_two_classes_of_points_in_the_plane() -> None:
     dataset = load("synth")
-    assert dataset.train_images.shape == (60_000, 1, 2, 1)
-    assert dataset.test_images.shape == (10_000, 1, 2, 1)
-    assert dataset.train_images.dtype == np.float32
-    points = np.concatenate([dataset.train_images, dataset.test_images]).reshape(-1, 2)
-    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    assert dataset.x_train.shape == (60_000, 1, 2, 1)
+    assert dataset.x_test.shape == (10_000, 1, 2, 1)
+    assert dataset.x_train.dtype == np.float32
+    points = np.concatenate([dataset.x_train, dataset.x_test]).reshape(-1, 2)
+    labels = np.concatenate([dataset.y_train, dataset.y_test])
     a, b = points.T.astype(np.float64)
     value = a**2 + 0.95 * a * b + 0.4 * b**2
     assert (np.abs(value - 0.6) > 1e-6).mean() > 0.999

@@ -34,14 +34,14 @@ def dataset():
         images[np.arange(count), labels] += 60
         return images.astype(np.uint8), labels
 
-    (train_images, train_labels), (test_images, test_labels) = split(EXAMPLES), split(2037)
+    (x_train, y_train), (x_test, y_test) = split(EXAMPLES), split(2037)
     return SimpleNamespace(
         name="stripes",
         white=255,
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
     )
 
 
@@ -140,12 +140,12 @@ def test_training_is_what_numpy_does(dataset, train_data, name, l2, smoothing):
     b1, w1, b2, w2 = (np.asarray(leaf, np.float64) for leaf in flat)
     params = [w1, b1, w2, b2]
 
-    images = dataset.train_images.reshape(EXAMPLES, -1).astype(np.float64)
+    images = dataset.x_train.reshape(EXAMPLES, -1).astype(np.float64)
     x = images - images.mean(0)
     x /= np.sqrt((x**2).mean())
     losses, corrects, memories = [], [], [{} for _ in params]
     for t, batch in enumerate(order(steps), 1):
-        labels = dataset.train_labels[batch]
+        labels = dataset.y_train[batch]
         loss, correct, grads = numpy_gradients(params, x[batch], labels, l2, smoothing)
         params = [
             numpy_update(name, t, w, g, memory, learning_rate)
@@ -302,13 +302,11 @@ def test_evaluation_takes_every_example_in_inference_mode(dataset, test_data, mo
         statistics=jax.tree.map(lambda a: a + jnp.float32(0.5), state.statistics)
     )
     _, ((dense, norm, _, _)), output = state.params
-    images = (dataset.test_images - np.asarray(test_data.shift, np.float64)) * float(
-        test_data.scale
-    )
+    images = (dataset.x_test - np.asarray(test_data.shift, np.float64)) * float(test_data.scale)
     h = images.reshape(2037, -1) @ np.asarray(dense["weight"], np.float64) + dense["bias"]
     h = (h - 0.5) / np.sqrt(1.5 + 1e-5) * norm["scale"] + norm["bias"]
     p = softmax(np.maximum(h, 0) @ np.asarray(output["weight"], np.float64) + output["bias"])
-    right = p[np.arange(2037), dataset.test_labels]
+    right = p[np.arange(2037), dataset.y_test]
     # Two chunks and a rest, no rest, and one chunk that is not full.
     for chunk in (1000, 97 * 7, 5000):
         monkeypatch.setattr(program, "_CHUNK", chunk)
@@ -373,9 +371,9 @@ def test_gradient_norms_are_those_of_single_examples(dataset, train_data, gradie
     norms = jax.jit(functions.gradient_norms)(state, hyper, train_data, batch)
     flat = [leaf for layer in state.params for leaf in jax.tree.leaves(layer)]
     b1, w1, b2, w2 = (np.asarray(leaf, np.float64) for leaf in flat)
-    x = np.asarray(program._prepared(train_data, train_data.images[:37]), np.float64)
+    x = np.asarray(program._prepared(train_data, train_data.x[:37]), np.float64)
     for i, norm in enumerate(norms):
-        one, label = x[i].reshape(1, -1), dataset.train_labels[[i]]
+        one, label = x[i].reshape(1, -1), dataset.y_train[[i]]
         _, _, grads = numpy_gradients((w1, b1, w2, b2), one, label, l2=0, smoothing=0)
         assert norm == pytest.approx(np.sqrt(sum((g**2).sum() for g in grads)), rel=1e-4)
 
@@ -436,18 +434,18 @@ def test_later_orders_are_uniform():
 def test_preprocessing(dataset, preprocessing):
     for data, images in zip(
         on_device(dataset, preprocessing)[::2],
-        (dataset.train_images, dataset.test_images),
+        (dataset.x_train, dataset.x_test),
         strict=True,
     ):
-        assert data.images.dtype == jnp.uint8
-        np.testing.assert_array_equal(data.images, images)
-        difference = dataset.train_images - dataset.train_images.mean(0)
+        assert data.x.dtype == jnp.uint8
+        np.testing.assert_array_equal(data.x, images)
+        difference = dataset.x_train - dataset.x_train.mean(0)
         expected = {
-            "standardize": (images - dataset.train_images.mean(0)) / difference.std(),
-            "mean-image": images - dataset.train_images.mean(0),
+            "standardize": (images - dataset.x_train.mean(0)) / difference.std(),
+            "mean-image": images - dataset.x_train.mean(0),
             "unit": images / 255,
         }[preprocessing]
-        seen = program._prepared(data, data.images)
+        seen = program._prepared(data, data.x)
         np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -455,9 +453,9 @@ def test_preprocessing_of_other_pixels_and_of_blank_images(dataset):
     dataset = SimpleNamespace(**vars(dataset))
     dataset.white = 16
     assert on_device(dataset, "unit").train.scale == 1 / 16
-    dataset.train_images = np.full_like(dataset.train_images, 7)
+    dataset.x_train = np.full_like(dataset.x_train, 7)
     data, *_ = on_device(dataset, "standardize")
-    assert not program._prepared(data, data.images).any()
+    assert not program._prepared(data, data.x).any()
     assert isinstance(data, Data)
 
 
@@ -465,11 +463,11 @@ def test_preprocessing_of_other_pixels_and_of_blank_images(dataset):
 def test_what_is_held_out_has_no_part_in_training(dataset, held, kept):
     kept = [i for i in range(EXAMPLES) if i not in held] if kept is None else list(kept)
     sets = on_device(dataset, "standardize", held)
-    images = dataset.train_images
-    np.testing.assert_array_equal(sets.train.images, images[kept])
-    np.testing.assert_array_equal(sets.train.labels, dataset.train_labels[kept])
-    np.testing.assert_array_equal(sets.validation.images, images[list(held)])
-    np.testing.assert_array_equal(sets.validation.labels, dataset.train_labels[list(held)])
+    images = dataset.x_train
+    np.testing.assert_array_equal(sets.train.x, images[kept])
+    np.testing.assert_array_equal(sets.train.y, dataset.y_train[kept])
+    np.testing.assert_array_equal(sets.validation.x, images[list(held)])
+    np.testing.assert_array_equal(sets.validation.y, dataset.y_train[list(held)])
     for data in sets:  # The mean image is that of what is trained on, for all sets.
         np.testing.assert_allclose(data.shift, images[kept].mean(0), rtol=1e-6)
         difference = images[kept] - images[kept].mean(0)

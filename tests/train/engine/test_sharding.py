@@ -100,7 +100,7 @@ def test_an_evaluation_over_devices_is_that_of_one_device(monkeypatch, examples,
     """Of as many examples as can be divided, each device computes its part."""
     subject, records = trained("batch", 2, examples=examples)
     arguments = (subject.state, subject._hypers, subject._sets.test)
-    images = subject._sets.test.images
+    images = subject._sets.test.x
     assert images.sharding.shard_shape(images.shape)[0] == part
     text = subject._evaluate.compile(*arguments).as_text()
     assert f"f32[2,{part},8]" in text

@@ -83,7 +83,7 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
     dataset = data.load("digits")
     logits = trained_network.load(stored, index, network, run, dataset)
     logits = logits.logits(logits.sets.test)
-    labels, predicted = dataset.test_labels, logits.argmax(-1)
+    labels, predicted = dataset.y_test, logits.argmax(-1)
     for number, name in enumerate(dataset.classes):
         row = found["classes"][number]
         assert row["name"] == name
@@ -122,7 +122,7 @@ def test_the_picture_shows_the_worst_first(folder, tmp_path, standard, monkeypat
     ((drawn, largest, path, title),) = seen
     found = read(tmp_path / "evaluation.json")
     assert found["examples"] == 300
-    images = data.load("digits").test_images
+    images = data.load("digits").x_test
     assert largest == 16
     assert path == tmp_path / "mistakes.png"
     assert f"worst of {300 - sum(found['confusion'][i][i] for i in range(10))} mistakes" in title
@@ -170,7 +170,7 @@ def predicted(folder, tmp_path, file):
 
 
 def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, capsys):
-    images = data.load("digits").test_images[:7]
+    images = data.load("digits").x_test[:7]
     np.save(tmp_path / "several.npy", images)
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = reader.read(folder / "one")
