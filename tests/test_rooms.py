@@ -14,6 +14,7 @@ ROOMS = (
     ("train.evaluate",),
     ("train.reproduce",),
     ("train.training_command",),
+    ("train.training",),
     ("train.training_loop",),
     ("train.report",),
     ("train.run_directory",),

@@ -3,7 +3,7 @@
 Each line may import the lines below it:
 
 mlp, convnet, compare, evaluate/, reproduce/    the commands
-training_command, training_loop                 what the training commands share
+training_command, training, training_loop       what the training commands share
 report/                                         progress, tables and figures
 run_directory/                                  what a run leaves behind
 engine/                                         the compiled training program

@@ -12,15 +12,24 @@ from train.flags.suggestions import near
 from train.flags.terminal import shortened
 
 
-def load_for(run: Run) -> Dataset:
-    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
+def load_for(run: Run, dataset: Dataset | None = None) -> Dataset:
+    """Return the examples that a run asks for.
+
+    Args:
+        run: its flags.
+        dataset: the data set; None to load the one that the flags name.
+
+    Raises:
+        ConfigError: there is no such data set, or it has fewer examples than asked.
+    """
     which = run.data
-    if which.dataset not in SOURCES:
-        raise ConfigError(
-            f"--dataset {shortened(which.dataset)}: must be one of {', '.join(SOURCES)}"
-            f"{near(which.dataset, SOURCES)}"
-        )
-    dataset = load(which.dataset, which.data_dir)
+    if dataset is None:
+        if which.dataset not in SOURCES:
+            raise ConfigError(
+                f"--dataset {shortened(which.dataset)}: must be one of {', '.join(SOURCES)}"
+                f"{near(which.dataset, SOURCES)}"
+            )
+        dataset = load(which.dataset, which.data_dir)
     for split, wanted, labels in (
         ("train", which.train_examples, dataset.y_train),
         ("test", which.test_examples, dataset.y_test),

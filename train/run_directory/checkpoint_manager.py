@@ -21,6 +21,7 @@ from train.processes.collectives import gathered, is_first, wait
 from train.run_directory import manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
+from train.run_directory.keeper import Keeper, row
 from train.run_directory.summary import Result
 
 if TYPE_CHECKING:
@@ -34,12 +35,10 @@ class OtherRunError(CheckpointError):
     """One line: a whole checkpoint is of a run with another config.json."""
 
 
-class Saver:
+class Saver(Keeper):
     """Saves a sweep while it trains, and finds where it stood.
 
-    Attributes:
-        times: of each group that is trained: the "steps" of all its runs together, the "seconds"
-            that they took, and the "seconds_in_steps", without evaluation and compilation.
+    What runs of a group have learned is kept until the group is saved.
     """
 
     def __init__(self, directory: RunDirectory, results: Sequence[Result]):
@@ -49,17 +48,10 @@ class Saver:
             directory: where to.
             results: of each run of the sweep; saved with it, and restored.
         """
-        self.times: list[dict[str, float]] = []
+        super().__init__()
         self._directory, self._results = directory, results
         self._found: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
-        self._ended: dict[int, Any] = {}  # By run of the sweep: what it had learned at its end.
         self._saved_at = self._took = 0.0
-
-    def time(self) -> dict[str, float]:
-        """Return the seconds that all groups took, and the steps of all runs in a second."""
-        total = {name: sum(times[name] for times in self.times) for name in self.times[0]}
-        per_second = total["steps"] / total["seconds_in_steps"]
-        return {"seconds": total["seconds"], "steps_per_second": per_second}
 
     # --- finding ----------------------------------------------------------------------------------
 
@@ -169,29 +161,19 @@ class Saver:
         if notes["ended"]:
             like = {"ended": trainer.like(trainer.learned, len(notes["ended"]))}
             ended = fitted({"ended": tree["ended"]}, like, path)["ended"]
-            for row, index in enumerate(notes["ended"]):
-                self._ended[index] = _row(ended, row)
+            for position, index in enumerate(notes["ended"]):
+                self.learned[index] = row(ended, position)
         self._found = None
 
     # --- saving -----------------------------------------------------------------------------------
 
-    def keep(self, trainer: "Trainer", ended: Mapping[int, int]) -> None:
-        """Keep what runs have learned that end now.
-
-        Args:
-            trainer: trains them.
-            ended: by the index of a run in the sweep, its number in the trainer.
-        """
-        if ended:
-            learned = trainer.on_host(trainer.learned)
-            self._ended.update({index: _row(learned, run) for index, run in ended.items()})
-
-    def offer(self, number: int, trainer: "Trainer", now: bool = False) -> None:
+    def offer(self, number: int, trainer: "Trainer", group: Group, now: bool = False) -> None:
         """Save the group in training, if it is time for that.
 
         Args:
             number: of the group.
             trainer: trains it.
+            group: the runs.
             now: that it is time in any case.
         """
         due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
@@ -203,10 +185,10 @@ class Saver:
 
         started = time.perf_counter()
         tree, notes = trainer.snapshot()
-        if self._ended:
-            tree["ended"] = _stacked(self._ended)
+        if self.learned:
+            tree["ended"] = _stacked(self.learned)
         name = f"group-{number:04d}-step-{trainer.step:010d}"
-        notes = {**self._notes(number), "trainer": notes, "ended": sorted(self._ended)}
+        notes = {**self._notes(number), "trainer": notes, "ended": sorted(self.learned)}
         save(self._directory.path / "checkpoints" / name, tree, notes)
         if is_first():
             for path in self._checkpoints()[:-2]:
@@ -222,18 +204,10 @@ class Saver:
             trainer: has trained it.
             group: the runs.
         """
-        rows = {index: row for row, of in enumerate(group.readers.values()) for index in of}
-        self.keep(trainer, {index: rows[index] for index in rows.keys() - self._ended.keys()})
-        self.times.append(
-            {
-                "steps": trainer.step * trainer.runs,
-                "seconds": trainer.seconds,
-                "seconds_in_steps": trainer.seconds_in_steps,
-            }
-        )
-        notes = {**self._notes(number), "runs": sorted(self._ended)}
-        save(self._parameters(number), _stacked(self._ended), notes)
-        self._ended = {}
+        super().finish(number, trainer, group)
+        notes = {**self._notes(number), "runs": sorted(self.learned)}
+        save(self._parameters(number), _stacked(self.learned), notes)
+        self.learned = {}
 
     def close(self) -> None:
         """Remove the checkpoints of a sweep that is trained."""
@@ -268,9 +242,3 @@ def _stacked(ended: Mapping[int, Any]) -> Any:
     import numpy as np
 
     return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])
-
-
-def _row(tree: Any, row: int) -> Any:
-    import jax
-
-    return jax.tree.map(lambda leaf: leaf[row], tree)

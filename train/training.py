@@ -1,0 +1,257 @@
+"""A sweep from its flags to its results: what the training commands and `train.fit` share.
+
+Nothing slow is imported before the flags, the run directory and the data are found to be in order,
+and nothing is written before.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from train.data import Dataset, split
+from train.flags import given
+from train.flags.config import flags
+from train.flags.sweep import Group, Sweep, groups
+from train.processes import cluster, collectives
+from train.processes.signals import Signals, Stopped
+from train.report import figures
+from train.report.progress import Progress
+from train.run_directory import reader, stored_config, summary
+from train.run_directory.checkpoint_manager import Saver
+from train.run_directory.directory import RunDirectory, check_out
+from train.run_directory.keeper import Keeper
+from train.run_directory.manifest import CURVES, SUMMARY
+from train.run_directory.reader import Results
+from train.run_directory.summary import Result
+from train.training_loop import Loop, directory_of, resumable
+
+if TYPE_CHECKING:  # It needs JAX, which is slow to import.
+    from train.engine.assembly import Assembly
+
+
+class Job(NamedTuple):
+    """A sweep that was checked and can begin.
+
+    Attributes:
+        name: the command is `python -m train.NAME`.
+        sweep: its flags.
+        dataset: its data.
+        steps: how many steps each run takes.
+        groups: its runs by their shape.
+        before: what its run directory holds, if a sweep has finished there.
+    """
+
+    name: str
+    sweep: Sweep[Any]
+    dataset: Dataset
+    steps: list[int]
+    groups: list[Group]
+    before: Results | None
+
+
+class Trained(NamedTuple):
+    """The results of a sweep.
+
+    Attributes:
+        summary: what summary.json holds.
+        results: of each run.
+        keeper: holds what the runs have learned, where no run directory does.
+        directory: where the results were written, if anywhere.
+    """
+
+    summary: dict[str, Any]
+    results: Sequence[Result]
+    keeper: Keeper
+    directory: RunDirectory | None
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
+    """Return a sweep as a job that can begin.
+
+    Args:
+        sweep: the flags.
+        name: the command is `python -m train.NAME`.
+        dataset: the data; None to load those that the flags name.
+
+    Raises:
+        Refusal: the flags do not go with the data or with the run directory.
+    """
+    runs = sweep.runs
+    if sweep.directory is None:
+        check_out(runs[0].output.out)
+    dataset = split.load_for(runs[0], dataset)
+    before = None
+    if sweep.directory is not None:
+        stored_config.check_data(sweep.directory, f"train.{name}", dataset)
+        before = reader.finished(sweep.directory)
+    steps = [split.number_of_steps(run, dataset) for run in runs]
+    return Job(name, sweep, dataset, steps, groups(runs, steps), before)
+
+
+def set_up(job: Job) -> None:
+    """Set up JAX and find the other processes; refuse a device or a process that does not fit."""
+    sweep, runs = job.sweep, job.sweep.runs
+    if sweep.machines.distributed:
+        # Machines may see the folder at different places, and are told which other flags differ.
+        folder = sweep.directory or runs[0].output.out
+        cluster.join(
+            sweep.machines, [f"train.{job.name}", folder.absolute().name if folder else None]
+        )
+
+    from train.engine.devices import devices, set_up  # They need JAX, which is slow to import.
+
+    set_up()
+    if sweep.shard == "batch":
+        split.check_batches(runs, len(devices()))
+    devices()
+    collectives.meet(
+        {
+            "command": f"train.{job.name}",
+            "run directory": sweep.directory and str(sweep.directory.absolute()),
+            **given.of_the_runs(sweep.given),
+            "fingerprint of the data": job.dataset.fingerprint,
+        }
+    )
+    if collectives.is_first():
+        for warning in split.idle_patience(runs, job.steps):
+            print(f"warning: {warning}", file=sys.stderr)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def train(
+    job: Job,
+    assembly: "Assembly[Any]",
+    signals: Signals,
+    *,
+    write: bool = True,
+    announce: Callable[[RunDirectory], None] = lambda directory: None,
+) -> Trained:
+    """Train the groups that are not trained yet, and summarise all runs.
+
+    Args:
+        job: what to train.
+        assembly: makes what trains it.
+        signals: end the training where it can be resumed.
+        write: write a run directory; otherwise nothing is written.
+        announce: is called with the run directory before the first step.
+
+    Raises:
+        Stopped: a signal came. Without a run directory, what was trained until then is returned
+            instead, if anything was.
+    """
+    known = [Result(run, []) for run in job.sweep.runs]
+    if not write:
+        keeper = Keeper()
+        loop = Loop(None, known, keeper, signals)
+        try:
+            _train_groups(job, assembly, loop, 1)
+        except Stopped:
+            if not keeper.learned:
+                raise
+        known = [result for index, result in enumerate(known) if index in keeper.learned]
+        return Trained(_content(job, known, keeper), known, keeper, None)
+    with _directory(job) as directory:
+        announce(directory)
+        saver = Saver(directory, known)
+        first_group = saver.recover(len(job.groups))
+        _train_groups(job, assembly, Loop(directory, known, saver, signals), first_group)
+        found = _summarise(job, directory, saver, known, first_group > len(job.groups))
+        saver.close()
+    return Trained(found, known, saver, directory)
+
+
+@contextlib.contextmanager
+def _directory(job: Job) -> Iterator[RunDirectory]:
+    """Open the run directory, with its config.json and its followers."""
+    sweep, runs = job.sweep, job.sweep.runs
+    with (
+        directory_of(sweep, f"{job.dataset.name}-{job.name}") as directory,
+        resumable(directory, job.name, sweep.directory is None) as advice,
+        cluster.explained(advice),
+    ):
+        if sweep.directory is None:
+            as_given = {"flags": sweep.given, "fingerprint": job.dataset.fingerprint}
+            configuration = stored_config.configuration(runs)
+            directory.write_config({"command": f"train.{job.name}", **configuration, **as_given})
+        if runs[0].output.tensorboard and collectives.is_first():
+            from train.run_directory.tensorboard import Events
+
+            events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
+            directory.followers.append(events.append)
+        yield directory
+
+
+def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -> None:
+    """Train the groups from the one with the number `first` on, with live progress."""
+    total = sum(len(group.readers) * group.ends[-1] for group in job.groups)
+    several = sum(len(group.readers) for group in job.groups)
+    console = Console(stderr=True, quiet=not collectives.is_first())
+    with Progress(total, console, several) as progress:
+        for number, group in enumerate(job.groups, 1):
+            words = f"group {number}/{len(job.groups)}"
+            if len(job.sweep.runs) > 1:
+                progress.begin(words, len(group.readers), group.ends[-1])
+            if number >= first:
+                trainer = assembly.trainer(group)
+                loop.saver.restore(trainer)
+                loop.train(trainer, group, number, words if len(job.groups) > 1 else "", progress)
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def _summarise(
+    job: Job, directory: RunDirectory, saver: Saver, known: Sequence[Result], trained: bool
+) -> dict[str, Any]:
+    """Write summary.json and curves.png, and return the first.
+
+    Where all was trained before, only what is damaged is made anew.
+    """
+    before = job.before if trained else None
+    content = before.summary if before else None
+    damaged = before.damaged if before and content else {SUMMARY, CURVES}
+    found = summary.ranked(summary.configurations(known))
+    if damaged and collectives.is_first():
+        _draw(found, job, directory.curves)
+    if content is None or SUMMARY in damaged:
+        content = _content(job, known, saver)
+    if damaged:
+        directory.finish(content)
+    return content
+
+
+def _content(job: Job, known: Sequence[Result], keeper: Keeper) -> dict[str, Any]:
+    """Return what summary.json is to hold."""
+    from train.engine.devices import devices
+
+    device = devices()[0]
+    return {
+        "versions": summary.versions(),
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "dataset": summary.describe(job.dataset),
+        **keeper.time(),
+        "rows": [row for row, _ in summary.ranked(summary.configurations(known))],
+    }
+
+
+def _draw(found: Sequence[tuple[dict[str, Any], list[Any]]], job: Job, path: Path) -> None:
+    """Draw the curves of the only configuration, or compare several."""
+    title, note = f"{job.name} on {job.dataset.name}", job.dataset.description
+    if len(found) > 1:
+        figures.bands(found, path, title, note)
+        return
+    training = job.sweep.runs[0].training
+    title += (
+        f": {training.optimizer}, learning rate {training.learning_rate:g}, "
+        f"batch size {training.batch_size}"
+    )
+    figures.curves(found[0][1], path, title, note)
