@@ -78,6 +78,8 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
             values = given.read_values(kind, overridden(given.words(before), words), prog, about)
         given.check_same(directory, before, given.as_json(values))
     as_given = given.as_json(values)
+    if directory is not None:
+        given.completed_from(before, values)
     sweep, machines = _taken(values, Lockstep), _taken(values, Machines)
     for name, value in vars(sweep).items():
         check_value(name, value)
@@ -121,8 +123,9 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
     assert found.directory is not None  # It was written.
     print()
     output().print(tables.table(found.summary))
-    print(f"\nrun directory {found.directory.path}\nfigure        {found.directory.curves}")
-    if all(result.diverged for result in found.results):
+    print(f"\n{tables.kept(sweep.runs[0].training.keep, found.summary)}")
+    print(f"run directory {found.directory.path}\nfigure        {found.directory.curves}")
+    if all(result.end.diverged for result in found.results):
         raise FloatingPointError(
             f"all {len(sweep.runs)} runs diverged; a smaller --learning-rate may help"
         )

@@ -14,7 +14,7 @@ from train.processes.signals import Signals, Stopped
 from train.report.progress import Progress
 from train.run_directory.directory import RunDirectory
 from train.run_directory.keeper import Keeper
-from train.run_directory.summary import Result
+from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:  # It needs JAX, which is slow to import.
     from train.engine.trainer import Trainer
@@ -86,11 +86,13 @@ class Loop(NamedTuple):
                     raise FloatingPointError(divergence[1])
                 for index, end in readers.items():
                     result = self.known[index]
-                    result.parameters = trainer.parameters
-                    if divergence and divergence[0] <= end:
-                        result.diverged = divergence[0]
-                    if stopped is not None and stopped < end:
-                        result.stopped = end = stopped
+                    result.end = End(
+                        divergence[0] if divergence and divergence[0] <= end else None,
+                        stopped if stopped is not None and stopped < end else None,
+                        trainer.parameters,
+                        trainer.kept.get(trained) if step <= end else result.end.kept,
+                    )
+                    end = min(end, result.end.stopped or end)
                     if step == end:
                         ended[index] = trained
                     if step == end or (step < end and step % training.eval_every == 0):

@@ -225,6 +225,8 @@ class Training:
             end of each pass, fewer than a batch, are not used in it.
         batch_size: Examples per update.
         patience: Stop a run after so many evaluations without a new lowest validation loss.
+        keep: Parameters that a run keeps, and is tested with: last, those of its last step; best,
+            those of its evaluation with the lowest validation loss.
         precision: Of the network's activations and gradients; parameters, optimizer and loss are
             float32 in any case.
         eval_every: Steps from one evaluation to the next. Each takes the whole validation set, and
@@ -294,6 +296,11 @@ class Training:
     epochs: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
     batch_size: Annotated[int, Flag(AT_LEAST_1)] = 200
     patience: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
+    keep: Annotated[
+        Literal["last", "best"] | None,
+        _given("{last,best}", "best with --patience, else last"),
+        Flag(one=True, before="last"),
+    ] = None
     precision: Literal["float32", "bfloat16"] = "float32"
     eval_every: Annotated[int, Flag(AT_LEAST_1, one=True)] = 100
     test_curve: Annotated[Switch, Flag(one=True)] = False

@@ -43,11 +43,12 @@ def check_together(values: Mapping[str, Sequence[Any]]) -> None:
                 f"{option(other)} {_words(values[other])}: must be left out where {option(one)} "
                 f"is given; got {option(one)} {_words(values[one])}"
             )
-    if values["patience"] != (None,) and values["validation"] == (0,):
-        raise ConfigError(
-            f"--patience {_words(values['patience'])}: needs images to validate on; "
-            f"got --validation 0"
-        )
+    for name in ("patience", "keep"):
+        if values[name] not in ((None,), ("last",)) and values["validation"] == (0,):
+            raise ConfigError(
+                f"{option(name)} {_words(values[name])}: needs images to validate on; "
+                f"got --validation 0"
+            )
     norms = set(values.get("norm", ())) & {"batch"}
     if values["gradient_norms"] == (True,) and norms:
         raise ConfigError(
@@ -100,4 +101,6 @@ def completed(run: R) -> R:
         found["steps"] = DEFAULT_STEPS
     if values["validation"] is None and values["folds"] is None:
         found["validation"] = DEFAULT_VALIDATION
+    if values["keep"] is None:
+        found["keep"] = "last" if values["patience"] is None else "best"
     return replaced(run, found)

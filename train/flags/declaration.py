@@ -29,6 +29,8 @@ class Flag:
             of the values.
         off: the value of a traced number that has no effect. A run that has it does without the
             number; stacked with runs that have the number, it takes this value, or 0.
+        before: its value in a run directory that was made before there was the flag; `...` where
+            every run directory has it.
         needs: another flag, and the default with each of its values that this one has an effect
             with; it has none with the others.
     """
@@ -38,6 +40,7 @@ class Flag:
     traced: bool = False
     law: Literal["log", "log from 1", "uniform"] | None = None
     off: float | None = None
+    before: Any = ...
     needs: tuple[str, Mapping[str, Any]] | None = None
 
 

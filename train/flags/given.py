@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from train.errors import ConfigError
 from train.flags.command_line import read
-from train.flags.config import ONE_VALUE, Lockstep, Machines, Run
+from train.flags.config import FLAGS, ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
 
 # What may differ when a run is resumed: where the files are.
@@ -70,6 +70,18 @@ def read_values(
         for part in dataclasses.fields(parsed)
         for name, value in vars(getattr(parsed, part.name)).items()
     }
+
+
+def completed_from(before: Mapping[str, Any], values: dict[str, Any]) -> None:
+    """Give flags that are younger than a run directory the value that they had in it.
+
+    Args:
+        before: the flags as they were given to the run.
+        values: all flags; those that are not given are None.
+    """
+    for name, flag in FLAGS.items():
+        if flag.before is not ... and name not in before and values.get(name) is None:
+            values[name] = flag.before
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,15 @@ def table(summary: dict[str, Any], caution: str = "") -> Table:
     return result
 
 
+def kept(which: str | None, summary: dict[str, Any]) -> str:
+    """Return a line that says which parameters the runs keep, and are tested with."""
+    if which != "best":
+        return "parameters    of the last step"
+    steps = sorted({step for row in summary["rows"] for step in row["kept"] if step is not None})
+    where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+    return "parameters    of the lowest validation loss" + (f", {where}" if steps else "")
+
+
 def _number(of: dict[str, Any] | None) -> str:
     if of is None or of["mean"] is None:
         return "-"

@@ -22,7 +22,7 @@ from train.run_directory import manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
 from train.run_directory.keeper import Keeper, row
-from train.run_directory.summary import Result
+from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:
     from train.engine.trainer import Trainer
@@ -140,7 +140,7 @@ class Saver(Keeper):
         if notes:
             self.times = notes["times"]
             for result, known in zip(self._results, notes["results"], strict=True):
-                result.diverged, result.stopped, result.parameters = known
+                result.end = End(*known)
 
     def restore(self, trainer: "Trainer") -> None:
         """Put a new trainer of the group to resume where it stood.
@@ -157,6 +157,9 @@ class Saver(Keeper):
         saved = jax.tree.map(lambda leaf: leaf[: trainer.runs], tree["state"])
         like = {"state": trainer.like(trainer.state, trainer.runs)}
         state = fitted({"state": saved}, like, path)["state"]
+        if "best" in tree:
+            like = {"best": trainer.like(trainer.learned, trainer.runs)}
+            tree["best"] = fitted({"best": tree["best"]}, like, path)["best"]
         trainer.restore(state, tree, notes["trainer"])
         if notes["ended"]:
             like = {"ended": trainer.like(trainer.learned, len(notes["ended"]))}
@@ -219,7 +222,7 @@ class Saver(Keeper):
             "run": manifest.identity(self._directory.config),
             "group": number,
             "metrics": self._directory.mark(),
-            "results": [[r.diverged, r.stopped, r.parameters] for r in self._results],
+            "results": [result.end for result in self._results],
             "times": self.times,
         }
 

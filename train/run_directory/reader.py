@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from train.data.sources import data_folder
 from train.errors import ConfigError, StoreError
-from train.flags.config import Run, flags, replaced
+from train.flags.config import FLAGS, Run, flags, replaced
 from train.flags.constraints import check_together
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
 from train.run_directory import files
@@ -32,7 +32,15 @@ from train.run_directory.manifest import (
     whole,
 )
 from train.run_directory.stored_config import COMMANDS, Config, read_config, shown
-from train.run_directory.summary import check_rows, configuration, is_number, ranked, row_of, spread
+from train.run_directory.summary import (
+    End,
+    check_rows,
+    configuration,
+    is_number,
+    ranked,
+    row_of,
+    spread,
+)
 
 
 class Results(NamedTuple):
@@ -124,7 +132,9 @@ def run(results: Results, index: int) -> tuple[Any, Run]:
     base = COMMANDS[results.config.command]()
     try:
         for name in flags(base).keys() - found.keys() - {"out", "resume", "tensorboard"}:
-            raise ConfigError(f"{name}: is missing")
+            if FLAGS[name].before is ...:
+                raise ConfigError(f"{name}: is missing")
+            found = {**found, name: FLAGS[name].before}
         check_together({name: (value,) for name, value in {**flags(base), **found}.items()})
         if found["folds"] is not None and found["fold"] not in range(found["folds"]):
             raise ConfigError(f"fold {found['fold']}: is none of {found['folds']}")
@@ -216,16 +226,15 @@ def _summary(results: Results, damaged: bool) -> dict[str, Any]:
     return {"dataset": _dataset(results), "rows": rows}
 
 
-def _ends(results: Results) -> list[list[Any]]:
-    """Of each run, where it diverged or ran out of patience, and its number of parameters."""
+def _ends(results: Results) -> list[End]:
+    """How each run ended."""
     folders = sorted((results.path / "parameters").glob("group-*"))
     if not folders:
         raise StoreError(f"{results.path} holds no parameters: train it again with another --out")
     notes = load_notes(folders[-1])  # What was known when the last group was trained.
     if notes.get("run") not in results.config.identities:
         raise StoreError(f"{folders[-1]} is of another run: put it back from a copy")
-    ends: list[list[Any]] = notes["results"]
-    return ends
+    return [End(*found) for found in notes["results"]]
 
 
 def dataset_of(results: Results) -> dict[str, Any]:
@@ -260,7 +269,7 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
 
 
 def _from_records(
-    results: Results, ends: Sequence[Sequence[Any]] | None = None
+    results: Results, ends: Sequence[End] | None = None
 ) -> Iterator[tuple[dict[str, Any], list[list[Record]]]]:
     """The configurations, made of their evaluations; `ends` is known of a run that finished."""
     for indices in results.by_configuration.values():
@@ -268,17 +277,17 @@ def _from_records(
         records = [results.records[index] for index in indices]
         runs = [results.runs[index] for index in indices]
         known = [
-            ends[index] if ends else (_divergence(results.records[index]), None, None)
-            for index in indices
+            ends[index] if ends else End(_divergence(results.records[index])) for index in indices
         ]
         row = row_of(
             config,
             [run["seed"] for run in runs],
-            known[0][2],
+            known[0].parameters,
             records,
             folds=[run.get("fold") for run in runs] if config.get("folds") else None,
-            diverged=[diverged for diverged, _, _ in known],
-            stopped=[stopped for _, stopped, _ in known],
+            diverged=[end.diverged for end in known],
+            stopped=[end.stopped for end in known],
+            kept=[end.kept for end in known],
         )
         yield row, records
 
