@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import the lines below it, and what stands in the same line where that is one room.
 ROOMS = (
+    ("train.runs",),
     ("train.__main__", "train.mlp", "train.convnet", "train.compare", "jaxnets.__main__"),
     ("train.evaluate",),
     ("train.reproduce",),

@@ -2,6 +2,7 @@
 
 Each line may import the lines below it:
 
+runs/                                           fit and load, for Python
 mlp, convnet, compare, evaluate/, reproduce/    the commands
 training_command, training, training_loop       what the training commands share
 report/                                         progress, tables and figures
@@ -13,8 +14,29 @@ flags/                                          what a command line may say
 errors, metrics                                 what every room may name
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from train.processes.launch import launched
+
+if TYPE_CHECKING:
+    from train.runs import Runs as Runs
+    from train.runs import fit as fit
+    from train.runs import load as load
 
 COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
+# From Python. They need JAX, which a command imports only when its flags are in order.
+_FROM_PYTHON = ("fit", "load", "Runs")
+
 launched("train", COMMANDS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_PYTHON:
+        return getattr(importlib.import_module("train.runs"), name)
+    raise AttributeError(f"module 'train' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FROM_PYTHON]

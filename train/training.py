@@ -17,7 +17,7 @@ from train.flags import given
 from train.flags.config import flags
 from train.flags.sweep import Group, Sweep, groups
 from train.processes import cluster, collectives
-from train.processes.signals import Signals, Stopped
+from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
 from train.run_directory import reader, stored_config, summary
@@ -59,7 +59,7 @@ class Trained(NamedTuple):
     Attributes:
         summary: what summary.json holds.
         results: of each run.
-        keeper: holds what the runs have learned, where no run directory does.
+        keeper: holds what the runs have learned, where the run directory does not.
         directory: where the results were written, if anywhere.
     """
 
@@ -130,7 +130,7 @@ def set_up(job: Job) -> None:
 def train(
     job: Job,
     assembly: "Assembly[Any]",
-    signals: Signals,
+    signals: Signals | Interruption,
     *,
     write: bool = True,
     announce: Callable[[RunDirectory], None] = lambda directory: None,
@@ -145,19 +145,12 @@ def train(
         announce: is called with the run directory before the first step.
 
     Raises:
-        Stopped: a signal came. Without a run directory, what was trained until then is returned
-            instead, if anything was.
+        Stopped: a signal came; `so_far` has the results until then.
     """
     known = [Result(run, []) for run in job.sweep.runs]
     if not write:
         keeper = Keeper()
-        loop = Loop(None, known, keeper, signals)
-        try:
-            _train_groups(job, assembly, loop, 1)
-        except Stopped:
-            if not keeper.learned:
-                raise
-        known = [result for index, result in enumerate(known) if index in keeper.learned]
+        _train_groups(job, assembly, Loop(None, known, keeper, signals), 1)
         return Trained(_content(job, known, keeper), known, keeper, None)
     with _directory(job) as directory:
         announce(directory)
@@ -203,7 +196,13 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
             if number >= first:
                 trainer = assembly.trainer(group)
                 loop.saver.restore(trainer)
-                loop.train(trainer, group, number, words if len(job.groups) > 1 else "", progress)
+                try:
+                    loop.train(
+                        trainer, group, number, words if len(job.groups) > 1 else "", progress
+                    )
+                except Stopped as stopped:
+                    stopped.found = loop
+                    raise
 
 
 # --- results -------------------------------------------------------------------------------------
@@ -227,6 +226,15 @@ def _summarise(
     if damaged:
         directory.finish(content)
     return content
+
+
+def so_far(job: Job, stopped: Stopped) -> Trained | None:
+    """Return the results until a signal came; None where nothing was trained."""
+    loop: Loop | None = stopped.found
+    if loop is None or not loop.saver.learned:
+        return None
+    known = [result for result in loop.known if result.records]
+    return Trained(_content(job, known, loop.saver), known, loop.saver, loop.directory)
 
 
 def _content(job: Job, known: Sequence[Result], keeper: Keeper) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
 
 if TYPE_CHECKING:
-    from train.evaluate.trained_network import Trained
+    from train.run_directory.trained_network import Trained
 
 MOST_MISTAKES = 20
 
@@ -101,7 +101,7 @@ def _evaluate(asked: Arguments) -> None:
     # They need JAX, which is slow to import; from here on all is in order, but perhaps the device.
     from train.engine.devices import devices
     from train.engine.memory import explained
-    from train.evaluate import trained_network
+    from train.run_directory import trained_network
 
     devices()
     of = {
@@ -179,7 +179,7 @@ def _classify(
     recorded: float | None,
 ) -> None:
     """Print and write what the network gets right and wrong of a set of examples."""
-    from train.evaluate.trained_network import losses, probabilities
+    from train.run_directory.trained_network import losses, probabilities
 
     examples = getattr(network.sets, split)
     if examples is None:

@@ -196,6 +196,8 @@ class Saver(Keeper):
         if is_first():
             for path in self._checkpoints()[:-2]:
                 shutil.rmtree(path)
+        if now:
+            self._keep_the_rest(trainer, group)  # For a session that goes on.
         self._saved_at = time.perf_counter()
         self._took = self._saved_at - started
 

@@ -11,12 +11,11 @@ from train import compare, data
 from train.data import split as plan
 from train.data.sources import data_folder
 from train.evaluate import __main__ as evaluate
-from train.evaluate import trained_network
 from train.evaluate.__main__ import main
 from train.evaluate.image_file import read_images
 from train.mlp import main as train_mlp
 from train.report import figures
-from train.run_directory import reader
+from train.run_directory import reader, trained_network
 
 # Two shapes, batch statistics, bfloat16, and 2 of 4 runs ending before the others of their group.
 SWEEP = [

@@ -1,6 +1,7 @@
 """A trained network, put together again from its run directory."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -68,15 +69,28 @@ def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) 
         StoreError: its parameters are not there.
         CheckpointError: its parameters are damaged, or those of another network.
     """
-    input_shape = dataset.x_train.shape[1:]
+    return put_together(network, run, dataset, lambda shapes: _parameters(stored, index, shapes))
+
+
+def put_together(
+    network: Any, run: Run, dataset: Dataset, learned: Callable[[State], tuple[Any, Any]]
+) -> Trained:
+    """Put the network of a run together.
+
+    Args:
+        network: that of its command.
+        run: its flags.
+        dataset: what it was trained on.
+        learned: returns its parameters and statistics, whose shapes and dtypes it is given.
+    """
     program = make_program(
         functools.partial(_of, network, run, len(dataset.classes)),
-        input_shape,
+        dataset.x_train.shape[1:],
         precision=run.training.precision,
     )
     hyper = hyperparameters(flags(run))
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
-    params, statistics = _parameters(stored, index, shapes)
+    params, statistics = learned(shapes)
     state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)
     sets = input_pipeline.on_device(dataset, run.data.preprocessing, held_out(run, dataset))
     return Trained(program, hyper, state, sets)

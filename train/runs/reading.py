@@ -1,0 +1,68 @@
+"""`load`: read a run directory from Python."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.data import Dataset
+from train.data.split import load_for
+from train.errors import StoreError
+from train.run_directory import reader, trained_network
+from train.run_directory.reader import Results
+from train.runs.results import RunRecords, Runs
+from train.runs.trained import Network
+
+
+def load(directory: str | os.PathLike[str]) -> Runs:
+    """Read the directory of a finished run or sweep.
+
+    Args:
+        directory: the run directory, which a training command or `train.fit` with `out` made.
+
+    Returns:
+        The runs, as `train.fit` returns them. The networks need the data that they were trained
+        on, whose statistics their preprocessing takes.
+
+    Raises:
+        StoreError: (a `ValueError`) it is no directory of a finished run, or a file of it is
+            damaged.
+
+    Example:
+        >>> from train import load
+        >>> load("runs/none")
+        Traceback (most recent call last):
+        train.errors.StoreError: runs/none is not a folder: name a run directory, which a training
+        command made
+    """
+    stored = reader.read(Path(directory).expanduser())
+    if stored.summary is None:
+        raise StoreError(f"{stored.path} is not finished: it holds no summary.json")
+    runs = [
+        RunRecords(index, flags, records)
+        for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
+    ]
+    return Runs(stored.summary, runs, lambda index: _network(stored, index), stored.path)
+
+
+def of_directory(
+    path: Path, index: int, dataset: Dataset, labels: np.ndarray | None = None
+) -> Network:
+    """Return the network of a run in a run directory, which need not be finished."""
+    return _network(reader.read(path), index, dataset, labels)
+
+
+def _network(
+    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None
+) -> Network:
+    made, run = reader.run(stored, index)
+    dataset = load_for(run) if dataset is None else dataset
+    if dataset.fingerprint != stored.config.fingerprint:
+        raise StoreError(
+            f"{stored.path} was trained on another {dataset.name}, with fingerprint "
+            f"{stored.config.fingerprint}, not {dataset.fingerprint}"
+        )
+    labels = np.arange(len(dataset.classes)) if labels is None else labels
+    trained = trained_network.load(stored, index, made, run, dataset)
+    return Network(index, stored.runs[index], trained, dataset.classes, labels)
