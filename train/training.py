@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from train.data import Dataset, split
+from train.errors import ConfigError, StoreError
 from train.flags import given
 from train.flags.config import flags
 from train.flags.sweep import Group, Sweep, groups
@@ -92,7 +93,27 @@ def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
         stored_config.check_data(sweep.directory, f"train.{name}", dataset)
         before = reader.finished(sweep.directory)
     steps = [split.number_of_steps(run, dataset) for run in runs]
+    if sweep.longer:
+        _check_longer(sweep, dataset, steps, before)
     return Job(name, sweep, dataset, steps, groups(runs, steps), before)
+
+
+def _check_longer(
+    sweep: Sweep[Any], dataset: Dataset, steps: Sequence[int], before: Results | None
+) -> None:
+    """Refuse to train on what is not finished, or has as many steps already."""
+    if before is None:
+        raise StoreError(
+            f"{sweep.directory} is not finished: resume it without --steps or --epochs first"
+        )
+    for index, wanted in enumerate(steps):
+        _, run = reader.run(before, index)
+        done = split.number_of_steps(run, dataset)
+        if wanted <= done:
+            raise ConfigError(
+                f"--resume {sweep.directory}: its runs have {done} steps; to train them on, take "
+                f"more than these with --steps, not {wanted}"
+            )
 
 
 def set_up(job: Job) -> None:
@@ -155,6 +176,10 @@ def train(
     with _directory(job) as directory:
         announce(directory)
         saver = Saver(directory, known)
+        if job.sweep.longer:
+            saver.check_states(len(job.groups))
+            assert job.before is not None  # `check` saw to that.
+            directory.extend(_config(job), reader.ends(job.before))
         first_group = saver.recover(len(job.groups))
         _train_groups(job, assembly, Loop(directory, known, saver, signals), first_group)
         found = _summarise(job, directory, saver, known, first_group > len(job.groups))
@@ -172,15 +197,23 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
         cluster.explained(advice),
     ):
         if sweep.directory is None:
-            as_given = {"flags": sweep.given, "fingerprint": job.dataset.fingerprint}
-            configuration = stored_config.configuration(runs)
-            directory.write_config({"command": f"train.{job.name}", **configuration, **as_given})
+            directory.write_config(_config(job))
         if runs[0].output.tensorboard and collectives.is_first():
             from train.run_directory.tensorboard import Events
 
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
         yield directory
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """Return what config.json is to say."""
+    return {
+        "command": f"train.{job.name}",
+        **stored_config.configuration(job.sweep.runs),
+        "flags": job.sweep.given,
+        "fingerprint": job.dataset.fingerprint,
+    }
 
 
 def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -> None:
@@ -195,7 +228,7 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
                 progress.begin(words, len(group.readers), group.ends[-1])
             if number >= first:
                 trainer = assembly.trainer(group)
-                loop.saver.restore(trainer)
+                loop.saver.restore(number, trainer)
                 try:
                     loop.train(
                         trainer, group, number, words if len(job.groups) > 1 else "", progress

@@ -70,13 +70,16 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     """
     words = sys.argv[1:] if arguments is None else arguments
     values = given.read_values(kind, words, prog, about)
+    longer = False
     directory = stored_config.run_directory(values["resume"], values["out"])
     if directory is not None:
         flag = "--out" if values["resume"] is None else "--resume"
         before = stored_config.stored(directory, prog.removeprefix("python -m "), flag).given
         if values["resume"] is not None:
-            values = given.read_values(kind, overridden(given.words(before), words), prog, about)
-        given.check_same(directory, before, given.as_json(values))
+            longer = given.asks_for_more(before, values)
+            old = given.without_length(before) if longer else before
+            values = given.read_values(kind, overridden(given.words(old), words), prog, about)
+        given.check_same(directory, before, given.as_json(values), longer)
     as_given = given.as_json(values)
     if directory is not None:
         given.completed_from(before, values)
@@ -89,7 +92,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     count = None if sweep.search is None else int(sweep.search.removeprefix("random:"))
     runs = expand(kind(), values, sweep.seeds, count)
     lockstep = None if sweep.lockstep == "auto" else sweep.lockstep
-    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run, machines)
+    return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run, machines, longer)
 
 
 def _taken(values: dict[str, Any], part: type[P]) -> P:

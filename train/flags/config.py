@@ -391,7 +391,8 @@ class Output:
         out: The run directory, absent, empty or that of the same command to go on with:
             config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
             and parameters.
-        resume: A run directory to go on with; no other flag is needed.
+        resume: A run directory to go on with; no other flag is needed. With larger --steps or
+            --epochs a finished run is trained on.
         tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 

@@ -12,9 +12,13 @@ from train.errors import ConfigError
 from train.flags.command_line import read
 from train.flags.config import FLAGS, ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
+from train.flags.sweep import TO_THE_END
 
 # What may differ when a run is resumed: where the files are.
 PLACES = ("out", "resume", "data_dir")
+
+# How long a run is: what may be more when a finished one is trained on.
+LENGTHS = ("steps", "epochs")
 
 
 def words(flags: Mapping[str, Any]) -> list[str]:
@@ -34,8 +38,49 @@ def of_the_runs(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in PLACES}
 
 
-def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise a `ConfigError` with the flags that are not the same, unless they name a place."""
+def asks_for_more(before: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Return whether a run is to be trained on: its number of steps was and is one, and another.
+
+    Args:
+        before: the flags as they were given to the run.
+        values: those that are given to resume it, see `read_values`.
+
+    Raises:
+        ConfigError: its schedule leads to its end.
+    """
+    now = {name: v[0] for name in LENGTHS if len(v := values[name]) == 1 and v != (None,)}
+    once = {name: before.get(name) for name in LENGTHS if before.get(name) is not None}
+    if not now or now == once or any(isinstance(value, list) for value in once.values()):
+        return False
+    schedules = before.get("schedule", [])
+    to_the_end = set(TO_THE_END) & {*(schedules if isinstance(schedules, list) else [schedules])}
+    if to_the_end:
+        name, value = next(iter(now.items()))
+        raise ConfigError(
+            f"{option(name)} {value}: the run has --schedule {min(to_the_end)}, which ends with "
+            f"its last step, and cannot be trained on; train a longer one with another --out"
+        )
+    return True
+
+
+def without_length(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags without those that say how long a run is."""
+    return {name: value for name, value in flags.items() if name not in LENGTHS}
+
+
+def check_same(
+    folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], longer: bool = False
+) -> None:
+    """Raise a `ConfigError` with the flags that are not the same, unless they name a place.
+
+    Args:
+        folder: the run directory.
+        before: the flags as they were given to the run.
+        now: the flags that are given to resume it.
+        longer: whether it is trained on, and its number of steps may be another.
+    """
+    if longer:
+        before, now = without_length(before), without_length(now)
     different = [
         f"{option(name)} {_value(before.get(name))} (here {_value(now.get(name))})"
         for name in of_the_runs({**before, **now})

@@ -35,6 +35,7 @@ class Sweep(NamedTuple, Generic[R]):
         directory: the run directory to resume; None for a new run.
         dry_run: whether to say what the runs would take, and train nothing.
         machines: the processes that train together.
+        longer: whether the runs of the directory have fewer steps, and are to be trained on.
     """
 
     runs: tuple[R, ...]
@@ -44,6 +45,7 @@ class Sweep(NamedTuple, Generic[R]):
     directory: Path | None
     dry_run: bool = False
     machines: Machines = Machines()
+    longer: bool = False
 
 
 class Group(NamedTuple):

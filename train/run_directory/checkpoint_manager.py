@@ -2,6 +2,7 @@
 
 parameters/group-0001                    a group of runs that is trained: the parameters and running
                                          statistics of each run at its own end
+states/group-0001-step-0000001500        where its training ended, to train on from
 checkpoints/group-0002-step-0000000500   the group in training; the last two of them
 
 Each is a checkpoint whose notes hold what was known of all runs at that moment.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import StoreError
-from train.flags.sweep import Group
+from train.flags.sweep import TO_THE_END, Group
 from train.processes.collectives import gathered, is_first, wait
 from train.run_directory import manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
@@ -72,12 +73,20 @@ class Saver(Keeper):
         """
         if not is_first():
             wait()
-        number, notes = 1, None
+        number, notes = 1, manifest.notes_before(self._directory.config)
+        if notes and not self._directory.reaches(notes["metrics"]):
+            raise StoreError(
+                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
+                f"run held that is trained on; put it back from a copy"
+            )
         problems: list[str] = []
         other: OtherRunError | None = None
         while number <= groups and (path := self._parameters(number)).exists():
             try:
-                notes = self._checked(path, load_notes(path), number)
+                found = load_notes(path)
+                if self._is_before(found):
+                    break
+                notes = self._checked(path, found, number)
             except CheckpointError as error:
                 other = error if isinstance(error, OtherRunError) else other
                 problems.append(f"{error}; group {number} is not complete without it")
@@ -133,6 +142,10 @@ class Saver(Keeper):
             raise CheckpointError(f"{path}: goes with other lines than those in metrics.jsonl")
         return notes
 
+    def _is_before(self, notes: Mapping[str, Any]) -> bool:
+        """Whether these are of the run with fewer steps that this one trains on."""
+        return notes.get("run") in manifest.identities_before(self._directory.config)
+
     def _go_back(self, notes: Mapping[str, Any] | None) -> None:
         """Restore what was known of the runs."""
         for line in self._directory.go_back(notes["metrics"]["bytes"] if notes else 0):
@@ -142,15 +155,21 @@ class Saver(Keeper):
             for result, known in zip(self._results, notes["results"], strict=True):
                 result.end = End(*known)
 
-    def restore(self, trainer: "Trainer") -> None:
-        """Put a new trainer of the group to resume where it stood.
+    def restore(self, number: int, trainer: "Trainer") -> None:
+        """Put a new trainer of a group where the group stood.
+
+        Args:
+            number: of the group.
+            trainer: trains it.
 
         Raises:
+            CheckpointError: what the group is to be trained on from is damaged.
             StructureError: it is of another network.
         """
-        if self._found is None:
+        found = self._found or self._before(number)
+        if found is None:
             return
-        path, tree, notes = self._found
+        path, tree, notes = found
         import jax
 
         # Other devices may have been filled up with other repetitions of the last run.
@@ -167,6 +186,26 @@ class Saver(Keeper):
             for position, index in enumerate(notes["ended"]):
                 self.learned[index] = row(ended, position)
         self._found = None
+
+    def _before(self, number: int) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+        """Where a group of the run with fewer steps ended, if this one trains that on."""
+        if not manifest.identities_before(self._directory.config):
+            return None
+        for path in self._states(number):
+            tree, notes = load(path)
+            if self._is_before(notes):
+                return path, tree, notes
+        raise CheckpointError(f"{self._directory.path / 'states'}: holds no end of group {number}")
+
+    def check_states(self, groups: int) -> None:
+        """Raise a `StoreError` unless the end of each group is there, to train on from."""
+        own = manifest.identities(self._directory.config)
+        for number in range(1, groups + 1):
+            if not any(load_notes(path).get("run") in own for path in self._states(number)):
+                raise StoreError(
+                    f"{self._directory.path}: holds no state of its last step, as of an earlier "
+                    f"version or a schedule that has an end; train it again with another --out"
+                )
 
     # --- saving -----------------------------------------------------------------------------------
 
@@ -190,7 +229,7 @@ class Saver(Keeper):
         tree, notes = trainer.snapshot()
         if self.learned:
             tree["ended"] = _stacked(self.learned)
-        name = f"group-{number:04d}-step-{trainer.step:010d}"
+        name = _named(number, trainer.step)
         notes = {**self._notes(number), "trainer": notes, "ended": sorted(self.learned)}
         save(self._directory.path / "checkpoints" / name, tree, notes)
         if is_first():
@@ -210,9 +249,18 @@ class Saver(Keeper):
             group: the runs.
         """
         super().finish(number, trainer, group)
+        older = self._states(number)
+        if group.shape.training.schedule not in TO_THE_END:
+            tree, notes = trainer.snapshot()
+            path = self._directory.path / "states" / _named(number, trainer.step)
+            save(path, tree, {**self._notes(number), "trainer": notes, "ended": []})
+            older = [other for other in older if other != path]
         notes = {**self._notes(number), "runs": sorted(self.learned)}
         save(self._parameters(number), _stacked(self.learned), notes)
         self.learned = {}
+        if is_first():
+            for path in older:
+                shutil.rmtree(path)
 
     def close(self) -> None:
         """Remove the checkpoints of a sweep that is trained."""
@@ -231,9 +279,17 @@ class Saver(Keeper):
     def _parameters(self, number: int) -> Path:
         return self._directory.path / "parameters" / f"group-{number:04d}"
 
+    def _states(self, number: int) -> list[Path]:
+        return sorted((self._directory.path / "states").glob(f"group-{number:04d}-step-*"))
+
     def _checkpoints(self) -> list[Path]:
         found = (self._directory.path / "checkpoints").glob("group-*-step-*")
         return sorted(found, key=_numbers)
+
+
+def _named(number: int, step: int) -> str:
+    """The name of a folder for a group at a step."""
+    return f"group-{number:04d}-step-{step:010d}"
 
 
 def _numbers(path: Path) -> tuple[int, ...]:

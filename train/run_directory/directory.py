@@ -8,7 +8,7 @@ manifest.sha256  the checksums of the files above, as `sha256sum --check` reads 
                  is not finished, that of config.json alone, because the others still change
 set-aside/       what was saved, but could not be used when the run was resumed
 
-and, of `checkpoint_manager`, parameters/ and, until the end, checkpoints/.
+and, of `checkpoint_manager`, parameters/, states/ and, until the end, checkpoints/.
 """
 
 import contextlib
@@ -35,11 +35,12 @@ from train.run_directory.manifest import (
     METRICS,
     SUMMARY,
     Manifest,
+    identities,
     identity,
     reaches,
 )
 
-_FOLDERS = ("parameters", "checkpoints", "tensorboard", "set-aside")
+_FOLDERS = ("parameters", "states", "checkpoints", "tensorboard", "set-aside")
 
 
 def check_out(out: Path | None) -> None:
@@ -157,6 +158,24 @@ class RunDirectory:
         if (self.path / CONFIG).exists():
             raise StoreError(f"{self.path}: another process trained there meanwhile")
         files.write_json(self.path / CONFIG, config)
+        self._seal(CONFIG)
+
+    @_of_the_writer
+    def extend(self, config: dict[str, Any], results: list[Any]) -> None:
+        """Make a run with more steps of a finished one: config.json says so, and of what run.
+
+        Args:
+            config: what config.json is to say.
+            results: how the runs ended.
+        """
+        before = self.config
+        content = (self.path / METRICS).read_bytes()
+        mark = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        leg = {"runs": list(identities(before)), "metrics": mark, "results": results}
+        # At each moment the directory is that of the one run or of the other.
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        files.write_json(self.path / CONFIG, {**config, "before": [*before.get("before", []), leg]})
         self._seal(CONFIG)
 
     @property

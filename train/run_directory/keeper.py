@@ -32,7 +32,7 @@ class Keeper:
         per_second = total["steps"] / in_steps if in_steps else 0.0
         return {"seconds": total["seconds"], "steps_per_second": per_second}
 
-    def restore(self, trainer: "Trainer") -> None:
+    def restore(self, number: int, trainer: "Trainer") -> None:
         """Leave a new trainer as it is: nothing was trained before."""
 
     def keep(self, trainer: "Trainer", ended: Mapping[int, int]) -> None:

@@ -20,6 +20,17 @@ def identity(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
+def identities_before(config: Mapping[str, Any]) -> list[str]:
+    """Return the identities that a run had before it was trained on with more steps."""
+    return [run for leg in config.get("before", []) for run in leg["runs"]]
+
+
+def notes_before(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what was known when the run ended that this one trains on; None for any other."""
+    legs = config.get("before", [])
+    return {**legs[-1], "times": []} if legs else None
+
+
 def identities(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the identity of a run, and the one that earlier versions gave it."""
     return identity(config), hashlib.sha256(files.rendered_json(config)).hexdigest()

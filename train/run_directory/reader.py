@@ -222,11 +222,11 @@ def _summary(results: Results, damaged: bool) -> dict[str, Any]:
         f"warning: {path} does not have the checksum in {files.MANIFEST}: made anew from {METRICS}",
         file=sys.stderr,
     )
-    rows = [row for row, _ in ranked(_from_records(results, _ends(results)))]
+    rows = [row for row, _ in ranked(_from_records(results, ends(results)))]
     return {"dataset": _dataset(results), "rows": rows}
 
 
-def _ends(results: Results) -> list[End]:
+def ends(results: Results) -> list[End]:
     """How each run ended."""
     folders = sorted((results.path / "parameters").glob("group-*"))
     if not folders:

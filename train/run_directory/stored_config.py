@@ -16,6 +16,7 @@ from train.flags.sweep import varying
 from train.run_directory import files
 from train.run_directory.directory import check_links
 from train.run_directory.manifest import CONFIG, identities, identity, read_manifest
+from train.run_directory.summary import End, is_number
 
 # The commands that train, and the dataclass of their flags. No other is ever imported.
 COMMANDS: dict[str, type[Run]] = {"train.mlp": MlpRun, "train.convnet": ConvnetRun}
@@ -66,6 +67,7 @@ def read_config(path: Path) -> Config:
     known = identities(content)
     command, fingerprint = content.pop("command", None), content.pop("fingerprint", None)
     given, differing = content.pop("flags", None), content.pop("runs", [{}])
+    legs = content.pop("before", [])
     if not (isinstance(command, str) and isinstance(given, dict) and isinstance(fingerprint, str)):
         raise NoConfig(f"{file} is not that of a training command")
     if command not in COMMANDS:
@@ -83,6 +85,7 @@ def read_config(path: Path) -> Config:
         runs = [{**content, **values} for values in differing]
         for name in {"dataset", "seed"} - runs[0].keys():
             raise ConfigError(f"{name}: is missing")
+        _check_legs(legs, len(runs))
         several = [(name, value) for name, v in given.items() for value in _listed(v)]
         for name, value in several:
             if name in ("out", "resume") or str(value).startswith("--"):
@@ -91,6 +94,28 @@ def read_config(path: Path) -> Config:
     except ConfigError as error:
         raise StoreError(f"{file} is damaged: {error}") from error
     return Config(command, fingerprint, given, runs, known)
+
+
+def _check_legs(legs: Any, runs: int) -> None:
+    """Raise a `ConfigError` unless these are what `RunDirectory.extend` writes of earlier ends."""
+    if not isinstance(legs, list) or not all(isinstance(leg, dict) for leg in legs):
+        raise ConfigError('"before" is not a list of objects')
+    for leg in legs:
+        names, mark, ends = leg.get("runs"), leg.get("metrics"), leg.get("results")
+        texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        marks = isinstance(mark, dict) and isinstance(mark.get("sha256"), str)
+        if not texts or not marks or not _is_count(mark.get("bytes")):
+            raise ConfigError('"before" does not name a run and its metrics')
+        if not isinstance(ends, list) or len(ends) != runs:
+            raise ConfigError(f'"before" does not say how {runs} runs ended')
+        for end in ends:
+            counts = isinstance(end, list) and len(end) == len(End._fields)
+            if not counts or not all(is_number(value, 2**63) for value in end):
+                raise ConfigError(f"the end {shown(end)} of a run is none")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _hints(kind: type[Run]) -> dict[str, Any]:
