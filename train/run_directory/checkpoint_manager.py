@@ -127,7 +127,7 @@ class Saver(Keeper):
         """Move what comes after a step of a group to set-aside/."""
         trained = (self._directory.path / "parameters").glob("group-*")
         for path in (
-            *(path for path in trained if _numbers(path) >= (number,)),
+            *(path for path in trained if _numbers(path) >= (number,) and not self._replaced(path)),
             *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
         ):
             self._directory.set_aside(path)
@@ -145,6 +145,13 @@ class Saver(Keeper):
     def _is_before(self, notes: Mapping[str, Any]) -> bool:
         """Whether these are of the run with fewer steps that this one trains on."""
         return notes.get("run") in manifest.identities_before(self._directory.config)
+
+    def _replaced(self, path: Path) -> bool:
+        """Whether these are parameters that are replaced when their group is trained on."""
+        try:
+            return self._is_before(load_notes(path))
+        except CheckpointError:
+            return False
 
     def _go_back(self, notes: Mapping[str, Any] | None) -> None:
         """Restore what was known of the runs."""

@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[type[Run], Callable[..., Any]]] = {
 }
 
 
-def fit(data: Any = "digits", *, network: str = "mlp", **flags: Any) -> Runs:
+def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
     """Train networks on data, all runs of a shape at once in one compiled program.
 
     Every flag of the training commands is a keyword by its name (`python -m train.mlp --help` lists
@@ -39,7 +39,8 @@ def fit(data: Any = "digits", *, network: str = "mlp", **flags: Any) -> Runs:
 
     Args:
         data: arrays (x, y) or (x, y, x_test, y_test); a `train.data.Dataset`; or what --dataset
-            takes, such as "mnist" or "table.csv".
+            takes, such as "mnist" or "table.csv". None for "digits", or with `resume` for the data
+            of that run.
         network: "mlp" or "convnet".
         **flags: such as hidden=["100", "256-64"], learning_rate=[1e-3, 3e-3], seeds=5, epochs=20.
 
@@ -68,7 +69,7 @@ def fit(data: Any = "digits", *, network: str = "mlp", **flags: Any) -> Runs:
     kind, made = NETWORKS[network]
     dataset, labels = _dataset(data)
     name = data if dataset is None else dataset.name
-    sweep = _parsed(kind, {**flags, "dataset": str(name)}, network)
+    sweep = _parsed(kind, {**flags, "dataset": name}, network)
     job = training.check(sweep, network, dataset)
     training.set_up(job)
 
@@ -115,7 +116,7 @@ def _runs(job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray
 
 def _dataset(data: Any) -> tuple[Dataset | None, np.ndarray | None]:
     """Return the data set, None for one that is loaded by name, and its labels as given."""
-    if isinstance(data, (str, Path)):
+    if data is None or isinstance(data, (str, Path)):
         return None, None
     if isinstance(data, Dataset):
         return data, None

@@ -1,7 +1,7 @@
 """The runs of a sweep in Python: a table, data frames, figures and the trained networks."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -68,6 +68,10 @@ class Runs:
         if index not in self._runs:
             raise IndexError(f"there is no run {index} among {len(self)} runs")
         return self._network(index)
+
+    def __iter__(self) -> Iterator[Network]:
+        """Yield the networks of all runs, in their order."""
+        return (self[index] for index in self._runs)
 
     @property
     def best(self) -> Network:
