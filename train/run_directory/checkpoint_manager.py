@@ -89,8 +89,10 @@ class Saver(Keeper):
             number += 1
             path = group_folders.parameters(self._directory.path, number)
         self._found, damaged = self._last_checkpoint(number)
-        notes = self._found[2] if self._found else notes
-        step = notes["trainer"]["step"] if self._found else 0
+        step = 0
+        if self._found:
+            notes = self._found[2]
+            step = notes["trainer"]["step"]
         problems += map(str, damaged)
         other = next((e for e in (*errors, *damaged) if isinstance(e, OtherRunError)), None)
         if other is not None and notes is None:
@@ -113,7 +115,7 @@ class Saver(Keeper):
 
     def _last_checkpoint(self, number: int) -> tuple[_Found | None, list[CheckpointError]]:
         """The last whole checkpoint of a group in training, and what is wrong with later ones."""
-        errors = []
+        errors: list[CheckpointError] = []
         for path in reversed(group_folders.checkpoints(self._directory.path)):
             if group_folders.numbers(path)[0] != number:
                 continue
