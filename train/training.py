@@ -227,7 +227,7 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
             if len(job.sweep.runs) > 1:
                 progress.begin(words, len(group.readers), group.ends[-1])
             if number >= first:
-                trainer = assembly.trainer(group)
+                trainer = assembly.trainer(group, progress.compiling)
                 loop.saver.restore(number, trainer)
                 try:
                     loop.train(

@@ -1,5 +1,6 @@
 """Programs and trainers, made from the flags of runs and their data."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, cast
@@ -13,7 +14,7 @@ from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, hyperparameters
-from train.engine.memory import check_memory
+from train.engine.memory import Compiling, check_memory
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
@@ -41,8 +42,8 @@ class Assembly(Generic[R]):
         net = self._network(run, hyperparameters(flags(run)), len(self._dataset.classes))
         return layers.summary(net, self._dataset.x_train.shape[1:])
 
-    def trainer(self, group: Group) -> Trainer:
-        """Return what trains the runs of a group."""
+    def trainer(self, group: Group, compiling: Compiling = contextlib.nullcontext) -> Trainer:
+        """Return what trains the runs of a group; `compiling` is entered while it compiles."""
         shape, trained = cast(R, group.shape), list(group.readers)
         return Trainer(
             self._program(shape),
@@ -52,6 +53,7 @@ class Assembly(Generic[R]):
             self._sets(shape.data.preprocessing, split.held_out(shape, self._dataset)),
             self._sweep.lockstep,
             self._sweep.shard,
+            compiling,
         )
 
     def check_memory(self, groups: Sequence[Group]) -> None:

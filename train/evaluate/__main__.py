@@ -194,9 +194,10 @@ def _classify(
         f"loss {loss.mean():.4f} nats"
     )
     if recorded is not None and recorded != accuracy:
-        print(f"summary.json says {recorded:.4f}: this device computes otherwise than that one")
-    classes = confusion_matrix.per_class(matrix, dataset.classes)
-    confusion_matrix.show(matrix, classes)
+        print(f"summary.json says {recorded:.4f}: this device rounds differently from the other")
+    classes = confusion_matrix.per_class(labels, predicted, dataset.classes)
+    average = confusion_matrix.macro(labels, predicted, len(dataset.classes))
+    confusion_matrix.show(matrix, classes, average)
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
@@ -221,6 +222,7 @@ def _classify(
         "accuracy": accuracy,
         "loss": float(loss.mean()),
         "classes": classes,
+        "macro_average": average,
         "confusion": matrix.tolist(),
         "mistakes": mistakes,
     }

@@ -112,7 +112,7 @@ def _draw(
     heights = [4.6 + 0.2 * text_lines, 3.4][: 1 + bool(below)]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    parts[0].suptitle(wrapped(title, "large"))
+    figure.suptitle(wrapped(title, "large"))
     axes_of_metric = parts[0].subplots(1, len(METRICS), squeeze=False)[0]
     for axes, metric in zip(axes_of_metric, METRICS, strict=True):
         _curve(axes, lines, labels, metric, across)

@@ -74,7 +74,7 @@ def cells(
         return _single(title, rows[0], form)
     names, metrics = varying(rows), _deciding(rows)
     shown = rows[:MOST_ROWS]
-    flags = [[_value(row["config"].get(name)) for name in names] for row in shown]
+    flags = [[value_of(row["config"].get(name)) for name in names] for row in shown]
     headings = [name.replace("_", "\n") for name in names]
     if len(names) > _MOST_FLAGS:
         headings = ["configuration"]
@@ -233,13 +233,14 @@ def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Those flags of a configuration that have an effect in it."""
     values = {name: row["config"].get(name) for name in names}
     return [
-        f"{name.replace('_', '-')} {_value(value)}"
+        f"{name.replace('_', '-')} {value_of(value)}"
         for name, value in values.items()
         if value is not None
     ]
 
 
-def _value(value: Any) -> str:
+def value_of(value: Any) -> str:
+    """Return the value of a flag as it is shown."""
     if value is None:
         return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)
