@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from train.runs import fit as fit
     from train.runs import load as load
 
-COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
+COMMANDS = ("mlp", "convnet", "custom", "evaluate", "compare", "data", "reproduce")
 
 # From Python. They need JAX, which a command imports only when its flags are in order.
 _FROM_PYTHON = ("fit", "load", "Runs")

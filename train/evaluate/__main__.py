@@ -25,6 +25,7 @@ from train.report import figures
 from train.report.console import output
 from train.run_directory import files, reader, summary
 from train.run_directory.reader import Results
+from train.run_directory.stored_config import check_source
 
 if TYPE_CHECKING:
     from train.run_directory.trained_network import Trained
@@ -61,6 +62,15 @@ class Arguments(NamedTuple):
             help_behavior_hint="(default: not used)",
         ),
     ] = None
+    network: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE.py:FUNCTION",
+            help="Where the code of the network of a run of train.custom is: it is run only where "
+            "you name it, and as it was in training.",
+            help_behavior_hint="(default: a network of this project)",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -85,7 +95,8 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    network, run = reader.run(stored, index)
+    made = reader.made(stored, None if asked.network is None else _own(asked.network, stored))
+    run = reader.run(stored, index, made.kind)
     dataset = load_for(run)
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
@@ -111,7 +122,7 @@ def _evaluate(asked: Arguments) -> None:
         "dataset": summary.describe(dataset),
     }
     with explained():
-        found = trained_network.load(stored, index, network, run, dataset)
+        found = trained_network.load(stored, index, made.network, run, dataset)
         print(f"{stored.path}: {why}")
         if given is None:
             _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
@@ -121,6 +132,23 @@ def _evaluate(asked: Arguments) -> None:
             shares = trained_network.probabilities(found.logits(found.images(images)))
             of |= {"file": str(file), "done": done}
             _predictions(shares, dataset.classes, out / "predictions.json", of)
+
+
+def _own(target: str, stored: Results) -> reader.Made:
+    """Import the code of a network, unless it is not that of the run."""
+    from train.custom_network import named, run_kind
+    from train.engine.devices import set_up
+
+    before = stored.config.source
+    if before is None:
+        raise StoreError(
+            f"--network {target}: {stored.path} is a run of python -m {stored.config.command}, and "
+            f"needs no code; leave --network out"
+        )
+    set_up()  # The code may compute while it is imported.
+    source, function = named(target, lambda now: check_source(stored.path, before, now))
+    own = run_kind(function, source)
+    return reader.Made(own.kind, own.network)
 
 
 def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:

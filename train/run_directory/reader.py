@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import itertools
 import json
+import shlex
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,10 @@ from typing import Any, NamedTuple
 
 from train.data.sources import data_folder
 from train.errors import ConfigError, StoreError
-from train.flags.config import FLAGS, Run, flags, replaced
+from train.flags.config import R, Run, declared, flags, replaced
 from train.flags.constraints import check_together
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
-from train.run_directory import files
+from train.run_directory import files, stored_config
 from train.run_directory.checkpoint import CheckpointError, load_notes
 from train.run_directory.manifest import (
     CONFIG,
@@ -122,28 +123,63 @@ def check_metrics(path: Path, manifest: Manifest) -> None:
         )
 
 
-def run(results: Results, index: int) -> tuple[Any, Run]:
-    """Return the network of the command that trained a run, and the run.
+class Made(NamedTuple):
+    """What makes a network: the dataclass of its run, and a function, see `engine.assembly`."""
+
+    kind: type[Run]
+    network: Any
+
+
+def made(results: Results, own: Made | None = None) -> Made:
+    """Return what made the networks of a run directory.
+
+    Args:
+        results: the run directory.
+        own: what the code makes that the run directory names; it is never imported from there.
+
+    Raises:
+        StoreError: it was trained with code of one's own, and `own` is not made of that.
+    """
+    config = results.config
+    if config.source is None:
+        module = importlib.import_module(config.command)
+        return Made(COMMANDS[config.command], module.network)
+    if own is None:
+        raise StoreError(
+            f"{results.path} was trained with code, which is run only where you name it: add "
+            f"--network {shlex.quote(config.source.name)}"
+        )
+    stored_config.check_source(results.path, config.source, own.kind.source)
+    return own
+
+
+def run(results: Results, index: int, kind: type[R]) -> R:
+    """Return a run.
+
+    Args:
+        results: the run directory.
+        index: which run.
+        kind: the dataclass of a run of its command.
 
     Raises:
         StoreError: config.json does not have all its flags, or they do not go together.
     """
     found = results.runs[index]
-    base = COMMANDS[results.config.command]()
+    base, known = kind(), declared(kind)
     try:
         for name in flags(base).keys() - found.keys() - {"out", "resume", "tensorboard"}:
-            if FLAGS[name].before is ...:
+            if known[name].before is ...:
                 raise ConfigError(f"{name}: is missing")
-            found = {**found, name: FLAGS[name].before}
-        check_together({name: (value,) for name, value in {**flags(base), **found}.items()})
+            found = {**found, name: known[name].before}
+        stored_config.check_flags(found.items(), kind)
+        check_together({name: (v,) for name, v in {**flags(base), **found}.items()}, known)
         if found["folds"] is not None and found["fold"] not in range(found["folds"]):
             raise ConfigError(f"fold {found['fold']}: is none of {found['folds']}")
     except ConfigError as error:
         raise StoreError(f"{results.path / CONFIG} is damaged: {error}") from error
     # The folder may be one of another machine; the fingerprint tells whether the data are others.
     folder = data_folder(found["data_dir"])
-    network = importlib.import_module(results.config.command).network
-    return network, replaced(base, {**found, "data_dir": folder if folder.is_dir() else None})
+    return replaced(base, {**found, "data_dir": folder if folder.is_dir() else None})
 
 
 # --- metrics.jsonl -------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ def of_directory(
 def _network(
     stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None
 ) -> Network:
-    made, run = reader.run(stored, index)
+    kind, made = reader.made(stored)
+    run = reader.run(stored, index, kind)
     dataset = load_for(run) if dataset is None else dataset
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
