@@ -94,13 +94,11 @@ def named(
         if not path.is_file():
             raise Refusal(f"{shortened(place)}: there is no such file")
         source = Source(f"{path}:{attribute}", _digest(path))
-        check(source)
-        module = _of_file(path)
     else:
         source = Source(target, _digest(_file_of_module(place, attribute)))
-        check(source)
-        with blamed(target):
-            module = importlib.import_module(place)
+    check(source)
+    with blamed(source.name):
+        module = imported(place)
     function: Any = module
     for part in attribute.split("."):
         if not hasattr(function, part):
@@ -131,8 +129,12 @@ def _digest(file: str | Path) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
 
 
-def _of_file(path: Path) -> ModuleType:
-    """Import a file, which finds the modules beside it."""
+def imported(place: str) -> ModuleType:
+    """Import FILE.py, which finds the modules beside it, or a module of the working folder."""
+    if not place.endswith(".py"):
+        _find_in(Path.cwd())
+        return importlib.import_module(place)
+    path = Path(place).expanduser().absolute()
     # A name that nothing else has: a file may be called jax.py or train.py.
     unique = path.stem if path.stem not in sys.modules else f"{path.stem} of {path}"
     spec = importlib.util.spec_from_file_location(unique, path)
@@ -141,8 +143,7 @@ def _of_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module  # Where dataclasses and gradcheck look for it.
     _find_in(path.parent)
-    with blamed(str(path)):
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
