@@ -21,7 +21,7 @@ from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
-from train.run_directory import reader, stored_config, summary
+from train.run_directory import reader, rebuilt, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory, check_out
 from train.run_directory.keeper import Keeper
@@ -109,7 +109,7 @@ def _check_longer(
             f"{sweep.directory} is not finished: resume it without --steps or --epochs first"
         )
     for index, wanted in enumerate(steps):
-        run = reader.run(before, index, type(sweep.runs[0]))
+        run = rebuilt.run(before, index, type(sweep.runs[0]))
         done = split.number_of_steps(run, dataset)
         if wanted <= done:
             raise ConfigError(

@@ -23,9 +23,8 @@ from train.evaluate.image_file import read_images
 from train.processes.exit_status import answer
 from train.report import figures
 from train.report.console import output
-from train.run_directory import files, reader, summary
+from train.run_directory import files, reader, rebuilt, summary
 from train.run_directory.reader import Results
-from train.run_directory.stored_config import check_source
 
 if TYPE_CHECKING:
     from train.run_directory.trained_network import Trained
@@ -95,8 +94,8 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    made = reader.made(stored, None if asked.network is None else _own(asked.network, stored))
-    run = reader.run(stored, index, made.kind)
+    made = rebuilt.made(stored, asked.network)
+    run = rebuilt.run(stored, index, made.kind)
     dataset = load_for(run)
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
@@ -132,23 +131,6 @@ def _evaluate(asked: Arguments) -> None:
             shares = trained_network.probabilities(found.logits(found.images(images)))
             of |= {"file": str(file), "done": done}
             _predictions(shares, dataset.classes, out / "predictions.json", of)
-
-
-def _own(target: str, stored: Results) -> reader.Made:
-    """Import the code of a network, unless it is not that of the run."""
-    from train.custom_network import named, run_kind
-    from train.engine.devices import set_up
-
-    before = stored.config.source
-    if before is None:
-        raise StoreError(
-            f"--network {target}: {stored.path} is a run of python -m {stored.config.command}, and "
-            f"needs no code; leave --network out"
-        )
-    set_up()  # The code may compute while it is imported.
-    source, function = named(target, lambda now: check_source(stored.path, before, now))
-    own = run_kind(function, source)
-    return reader.Made(own.kind, own.network)
 
 
 def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:

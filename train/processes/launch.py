@@ -17,7 +17,8 @@ def run_command(words: Sequence[str]) -> int | None:
     """Run the command of `train` that the first word names; return its status, None without one."""
     if not words or words[0] not in COMMANDS:
         return None
-    status: int = importlib.import_module(f"train.{words[0]}").main(words[1:])
+    main = ".__main__" if (Path(__file__).parents[1] / words[0]).is_dir() else ""
+    status: int = importlib.import_module(f"train.{words[0]}{main}").main(words[1:])
     return status
 
 

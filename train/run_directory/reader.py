@@ -5,22 +5,17 @@ checkpoints, and where there are none, as of runs of earlier versions, by what i
 """
 
 import contextlib
-import importlib
 import itertools
 import json
-import shlex
 import sys
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.sources import data_folder
-from train.errors import ConfigError, StoreError
-from train.flags.config import R, Run, declared, flags, replaced
-from train.flags.constraints import check_together
+from train.errors import StoreError
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
-from train.run_directory import files, stored_config
+from train.run_directory import files
 from train.run_directory.checkpoint import CheckpointError, load_notes
 from train.run_directory.manifest import (
     CONFIG,
@@ -32,7 +27,7 @@ from train.run_directory.manifest import (
     read_manifest,
     whole,
 )
-from train.run_directory.stored_config import COMMANDS, Config, read_config, shown
+from train.run_directory.stored_config import Config, read_config, shown
 from train.run_directory.summary import (
     End,
     check_rows,
@@ -121,65 +116,6 @@ def check_metrics(path: Path, manifest: Manifest) -> None:
             f"{path / METRICS} does not have the checksum in {files.MANIFEST}: put it back from a "
             f"copy, or train again with another --out"
         )
-
-
-class Made(NamedTuple):
-    """What makes a network: the dataclass of its run, and a function, see `engine.assembly`."""
-
-    kind: type[Run]
-    network: Any
-
-
-def made(results: Results, own: Made | None = None) -> Made:
-    """Return what made the networks of a run directory.
-
-    Args:
-        results: the run directory.
-        own: what the code makes that the run directory names; it is never imported from there.
-
-    Raises:
-        StoreError: it was trained with code of one's own, and `own` is not made of that.
-    """
-    config = results.config
-    if config.source is None:
-        module = importlib.import_module(config.command)
-        return Made(COMMANDS[config.command], module.network)
-    if own is None:
-        raise StoreError(
-            f"{results.path} was trained with code, which is run only where you name it: add "
-            f"--network {shlex.quote(config.source.name)}"
-        )
-    stored_config.check_source(results.path, config.source, own.kind.source)
-    return own
-
-
-def run(results: Results, index: int, kind: type[R]) -> R:
-    """Return a run.
-
-    Args:
-        results: the run directory.
-        index: which run.
-        kind: the dataclass of a run of its command.
-
-    Raises:
-        StoreError: config.json does not have all its flags, or they do not go together.
-    """
-    found = results.runs[index]
-    base, known = kind(), declared(kind)
-    try:
-        for name in flags(base).keys() - found.keys() - {"out", "resume", "tensorboard"}:
-            if known[name].before is ...:
-                raise ConfigError(f"{name}: is missing")
-            found = {**found, name: known[name].before}
-        stored_config.check_flags(found.items(), kind)
-        check_together({name: (v,) for name, v in {**flags(base), **found}.items()}, known)
-        if found["folds"] is not None and found["fold"] not in range(found["folds"]):
-            raise ConfigError(f"fold {found['fold']}: is none of {found['folds']}")
-    except ConfigError as error:
-        raise StoreError(f"{results.path / CONFIG} is damaged: {error}") from error
-    # The folder may be one of another machine; the fingerprint tells whether the data are others.
-    folder = data_folder(found["data_dir"])
-    return replaced(base, {**found, "data_dir": folder if folder.is_dir() else None})
 
 
 # --- metrics.jsonl -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from train import COMMANDS, compare, convnet, mlp, training_command
+from train import COMMANDS, compare, convnet, custom, mlp, training_command
 from train.__main__ import main as menu
 from train.data import __main__ as data
 from train.data.sources import SOURCES
@@ -33,6 +33,7 @@ MAINS = {
     "train": menu,
     "train.mlp": mlp.main,
     "train.convnet": convnet.main,
+    "train.custom": custom.main,
     "train.evaluate": evaluate.main,
     "train.compare": compare.main,
     "train.data": data.main,
@@ -150,11 +151,11 @@ MISTAKES = [
     ("train.data shwo digits", "shwo: must be one of prepare, show; did you mean show?"),
     (
         "train evalute",
-        "evalute: must be one of mlp, convnet, evaluate, compare, data, reproduce; di",
+        "evalute: must be one of mlp, convnet, custom, evaluate, compare, data, reproduce; di",
     ),
     (
         "train sweep",
-        "sweep: must be one of mlp, convnet, evaluate, compare, data, reproduce; give a",
+        "sweep: must be one of mlp, convnet, custom, evaluate, compare, data, reproduce; give a",
     ),
     ("train mlp --lr 1", "--lr: there is no such flag; did you mean --learning-rate?"),
 ]
