@@ -6,7 +6,6 @@ name none that you would not run yourself.
 
 python -m train.custom net.py:net
 python -m train.custom net.py:net --width 32 64 --rate 0.1 0.5 --seeds 3 --out runs/mine
-python -m train.custom package.module:net --help
 python -m train.custom net.py:net --resume runs/mine
 """
 

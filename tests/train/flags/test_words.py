@@ -14,6 +14,7 @@ import pytest
 
 from train import COMMANDS, compare, convnet, custom, mlp, training_command
 from train.__main__ import main as menu
+from train.custom_network import run_kind
 from train.data import __main__ as data
 from train.data.sources import SOURCES
 from train.errors import StoreError
@@ -29,6 +30,12 @@ from train.reproduce import __main__ as reproduce
 from train.training_command import parse
 
 ROOT = Path(__file__).parents[3]
+
+
+def net(classes, *, width: int = 64, rate: float = 0.1):
+    """The network that the examples of train.custom name."""
+
+
 MAINS = {
     "train": menu,
     "train.mlp": mlp.main,
@@ -42,6 +49,7 @@ MAINS = {
 KINDS = {
     "train.mlp": with_several_values(MlpRun),
     "train.convnet": with_several_values(ConvnetRun),
+    "train.custom": with_several_values(run_kind(net).kind),
     "train.evaluate": evaluate.Arguments,
     "train.compare": compare.Arguments,
     "train.data": {"prepare": data._Prepare, "show": data._Show},
@@ -272,6 +280,8 @@ def test_help_fits_and_ends_with_three_examples(said, monkeypatch, page):
     for example in (first, second, third):
         assert example.startswith("  python -m train.")
         name, *words = example.split()[2:]
+        if name == "train.custom":
+            assert words.pop(0) == "net.py:net"
         assert read(KINDS[name], words, "prog", "") is not None
     monkeypatch.setenv("COLUMNS", "50")
     narrow = said(page, "--help")[1].partition("Examples:")[0]
