@@ -1,21 +1,18 @@
-"""Hand-written gradients, checked and measured.
+"""Hand-written gradients, checked and measured, and networks trained with them.
 
 python -m jaxnets check
 python -m jaxnets check layer_norm --dtype bfloat16
 python -m jaxnets costs package.module:function --shapes 8,16 16
 python -m jaxnets audit package.module:function --shapes 8,16 16
+python -m jaxnets mlp --hidden 500-100
 """
 
 # Long: three commands, and what each of them is given.
 
-import importlib
-import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +28,12 @@ from jaxnets._catalog import CATALOG
 from jaxnets._checking.contract import CHECKS
 from jaxnets._costs import Costs, costs
 from jaxnets._gradcheck import GradCheck
+from train.custom_network.source import imported
 from train.errors import Refusal
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
 from train.processes.exit_status import answer
+from train.processes.launch import described, run_command
 from train.report.console import output
 
 _CHECKED_SHAPE = (8, 16)
@@ -295,7 +294,7 @@ def _imported(target: str) -> Callable:
         return getattr(ops, target)
     module_name, _, attribute = target.rpartition(":")
     try:
-        module = _module(module_name)
+        module = imported(module_name)
     except (Exception, SystemExit) as error:  # A module may do anything while it is imported.
         raise Refusal(f"cannot import {target}: {_said(error)}") from error
     try:
@@ -305,21 +304,6 @@ def _imported(target: str) -> Callable:
     if not callable(function):
         raise Refusal(f"{target} is {type(function).__name__}, not a function")
     return function
-
-
-def _module(name: str) -> ModuleType:
-    """Return a module of a package, or of a file."""
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = Path(name).expanduser()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name} is no file of Python")
-    module = importlib.util.module_from_spec(spec)
-    # Where gradcheck looks for the name of a function.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
@@ -362,7 +346,9 @@ def main() -> None:
             return _check(asked)
         return _audit(asked) if isinstance(asked, Audit) else _measure(*asked)
 
-    commands = {"check": Check, "costs": Measure, "audit": Audit}
+    if (status := run_command(sys.argv[1:])) is not None:
+        raise SystemExit(status)
+    commands: dict[str, Any] = {"check": Check, "costs": Measure, "audit": Audit, **described()}
     raise SystemExit(answer(commands, work, None, "python -m jaxnets", __doc__))
 
 

@@ -21,7 +21,7 @@ from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
-from train.run_directory import reader, stored_config, summary
+from train.run_directory import reader, rebuilt, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory, check_out
 from train.run_directory.keeper import Keeper
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     """A sweep that was checked and can begin.
 
     Attributes:
-        name: the command is `python -m train.NAME`.
+        name: of the network, such as mlp.
         sweep: its flags.
         dataset: its data.
         steps: how many steps each run takes.
@@ -78,11 +78,11 @@ def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
 
     Args:
         sweep: the flags.
-        name: the command is `python -m train.NAME`.
+        name: of the network, such as mlp.
         dataset: the data; None to load those that the flags name.
 
     Raises:
-        Refusal: the flags do not go with the data or with the run directory.
+        Refusal: the flags or the network do not go with the data or with the run directory.
     """
     runs = sweep.runs
     if sweep.directory is None:
@@ -90,12 +90,14 @@ def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
     dataset = split.load_for(runs[0], dataset)
     before = None
     if sweep.directory is not None:
-        stored_config.check_data(sweep.directory, f"train.{name}", dataset)
+        stored_config.check_data(sweep.directory, type(runs[0]), dataset)
         before = reader.finished(sweep.directory)
+    settled = type(runs[0]).settled(runs, dataset.x_train.shape[1:], len(dataset.classes))
+    sweep = sweep._replace(runs=settled)
     steps = [split.number_of_steps(run, dataset) for run in runs]
     if sweep.longer:
         _check_longer(sweep, dataset, steps, before)
-    return Job(name, sweep, dataset, steps, groups(runs, steps), before)
+    return Job(name, sweep, dataset, steps, groups(settled, steps), before)
 
 
 def _check_longer(
@@ -107,7 +109,7 @@ def _check_longer(
             f"{sweep.directory} is not finished: resume it without --steps or --epochs first"
         )
     for index, wanted in enumerate(steps):
-        _, run = reader.run(before, index)
+        run = rebuilt.run(before, index, type(sweep.runs[0]))
         done = split.number_of_steps(run, dataset)
         if wanted <= done:
             raise ConfigError(
@@ -123,7 +125,7 @@ def set_up(job: Job) -> None:
         # Machines may see the folder at different places, and are told which other flags differ.
         folder = sweep.directory or runs[0].output.out
         cluster.join(
-            sweep.machines, [f"train.{job.name}", folder.absolute().name if folder else None]
+            sweep.machines, [runs[0].started(), folder.absolute().name if folder else None]
         )
 
     from train.engine.devices import devices, set_up  # They need JAX, which is slow to import.
@@ -134,7 +136,7 @@ def set_up(job: Job) -> None:
     devices()
     collectives.meet(
         {
-            "command": f"train.{job.name}",
+            **stored_config.trained_by(type(runs[0])),
             "run directory": sweep.directory and str(sweep.directory.absolute()),
             **given.of_the_runs(sweep.given),
             "fingerprint of the data": job.dataset.fingerprint,
@@ -193,7 +195,7 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
     sweep, runs = job.sweep, job.sweep.runs
     with (
         directory_of(sweep, f"{job.dataset.name}-{job.name}") as directory,
-        resumable(directory, job.name, sweep.directory is None) as advice,
+        resumable(directory, runs[0].started(), sweep.directory is None) as advice,
         cluster.explained(advice),
     ):
         if sweep.directory is None:
@@ -209,7 +211,7 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
 def _config(job: Job) -> dict[str, Any]:
     """Return what config.json is to say."""
     return {
-        "command": f"train.{job.name}",
+        **stored_config.trained_by(type(job.sweep.runs[0])),
         **stored_config.configuration(job.sweep.runs),
         "flags": job.sweep.given,
         "fingerprint": job.dataset.fingerprint,

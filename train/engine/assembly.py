@@ -13,14 +13,14 @@ from jaxnets import layers
 from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
-from train.engine.hyperparameters import Hyper, hyperparameters
+from train.engine.hyperparameters import Hyper, of_run
 from train.engine.memory import Compiling, check_memory
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
-from train.flags.config import R, Run, flags
+from train.flags.config import R, Run
 from train.flags.declaration import augmentations
 from train.flags.sweep import Group, Sweep
 
@@ -39,7 +39,7 @@ class Assembly(Generic[R]):
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
-        net = self._network(run, hyperparameters(flags(run)), len(self._dataset.classes))
+        net = self._network(run, of_run(run), len(self._dataset.classes))
         return layers.summary(net, self._dataset.x_train.shape[1:])
 
     def trainer(self, group: Group, compiling: Compiling = contextlib.nullcontext) -> Trainer:
@@ -47,7 +47,7 @@ class Assembly(Generic[R]):
         shape, trained = cast(R, group.shape), list(group.readers)
         return Trainer(
             self._program(shape),
-            [hyperparameters(flags(run)) for run in trained],
+            [of_run(run) for run in trained],
             [run.training.seed for run in trained],
             shape.training,
             self._sets(shape.data.preprocessing, split.held_out(shape, self._dataset)),
@@ -61,7 +61,7 @@ class Assembly(Generic[R]):
         states: dict[Any, Any] = {}
         for group in groups:
             shape = cast(R, group.shape)
-            training, hyper = shape.training, hyperparameters(flags(shape))
+            training, hyper = shape.training, of_run(shape)
             of = shape.network, training.optimizer
             if of not in states:
                 program = self._program(shape)

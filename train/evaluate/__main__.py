@@ -23,7 +23,7 @@ from train.evaluate.image_file import read_images
 from train.processes.exit_status import answer
 from train.report import figures
 from train.report.console import output
-from train.run_directory import files, reader, summary
+from train.run_directory import files, reader, rebuilt, summary
 from train.run_directory.reader import Results
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class Arguments(NamedTuple):
             help_behavior_hint="(default: not used)",
         ),
     ] = None
+    network: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE.py:FUNCTION",
+            help="Where the code of the network of a run of train.custom is: it is run only where "
+            "you name it, and as it was in training.",
+            help_behavior_hint="(default: a network of this project)",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -85,7 +94,8 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    network, run = reader.run(stored, index)
+    made = rebuilt.made(stored, asked.network)
+    run = rebuilt.run(stored, index, made.kind)
     dataset = load_for(run)
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
@@ -111,7 +121,7 @@ def _evaluate(asked: Arguments) -> None:
         "dataset": summary.describe(dataset),
     }
     with explained():
-        found = trained_network.load(stored, index, network, run, dataset)
+        found = trained_network.load(stored, index, made.network, run, dataset)
         print(f"{stored.path}: {why}")
         if given is None:
             _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))

@@ -9,17 +9,19 @@ import numpy as np
 from train.data import Dataset
 from train.data.split import load_for
 from train.errors import StoreError
-from train.run_directory import reader, trained_network
+from train.run_directory import reader, rebuilt, trained_network
 from train.run_directory.reader import Results
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 
 
-def load(directory: str | os.PathLike[str]) -> Runs:
+def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
     """Read the directory of a finished run or sweep.
 
     Args:
         directory: the run directory, which a training command or `train.fit` with `out` made.
+        network: of runs with a network of your own, the function that they were trained with, or
+            "FILE.py:FUNCTION". No code is run that only the run directory names.
 
     Returns:
         The runs, as `train.fit` returns them. The networks need the data that they were trained
@@ -43,7 +45,9 @@ def load(directory: str | os.PathLike[str]) -> Runs:
         RunRecords(index, flags, records)
         for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
     ]
-    return Runs(stored.summary, runs, lambda index: _network(stored, index), stored.path)
+    return Runs(
+        stored.summary, runs, lambda index: _network(stored, index, own=network), stored.path
+    )
 
 
 def of_directory(
@@ -54,9 +58,10 @@ def of_directory(
 
 
 def _network(
-    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None
+    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None, own: Any = None
 ) -> Network:
-    made, run = reader.run(stored, index)
+    kind, made = rebuilt.made(stored, own)
+    run = rebuilt.run(stored, index, kind)
     dataset = load_for(run) if dataset is None else dataset
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(

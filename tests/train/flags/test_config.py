@@ -249,7 +249,7 @@ def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
     assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
-    assert Hyper._fields == TRACED
+    assert Hyper._fields == (*TRACED, "own")
 
 
 def test_help_explains_every_flag(capsys):
