@@ -21,7 +21,7 @@ from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
-from train.run_directory import reader, stored_config, summary
+from train.run_directory import data_file, reader, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory, check_out
 from train.run_directory.keeper import Keeper
@@ -92,6 +92,8 @@ def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
     if sweep.directory is not None:
         stored_config.check_data(sweep.directory, f"train.{name}", dataset)
         before = reader.finished(sweep.directory)
+    for run in runs:
+        split.check_inputs(run, dataset)
     steps = [split.number_of_steps(run, dataset) for run in runs]
     if sweep.longer:
         _check_longer(sweep, dataset, steps, before)
@@ -175,6 +177,8 @@ def train(
         return Trained(_content(job, known, keeper), known, keeper, None)
     with _directory(job) as directory:
         announce(directory)
+        if job.before is None:
+            directory.write_data(_data(job, assembly))
         saver = Saver(directory, known)
         if job.sweep.longer:
             saver.check_states(len(job.groups))
@@ -204,6 +208,14 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
         yield directory
+
+
+def _data(job: Job, assembly: "Assembly[Any]") -> dict[str, Any]:
+    """Return what data.json is to say."""
+    runs = {(run.data.preprocessing, run.data.fold): run for run in job.sweep.runs}
+    return data_file.content(
+        job.dataset, ((run, assembly.preprocessing(run)) for run in runs.values())
+    )
 
 
 def _config(job: Job) -> dict[str, Any]:

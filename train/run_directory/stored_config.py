@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from train.data import Dataset
-from train.data.sources import SOURCES
+from train.data.sources import may_be_data
 from train.errors import ConfigError, StoreError
 from train.flags.config import ConvnetRun, Lockstep, MlpRun, Run, flags
 from train.flags.constraints import check_value
@@ -133,7 +133,7 @@ def _check_flags(values: Iterable[tuple[str, Any]], hints: Mapping[str, Any]) ->
     for name, value in {(name, ascii(value)): (name, value) for name, value in values}.values():
         if name not in hints:
             raise ConfigError(f"{shown(name)}: there is no such flag")
-        if not _is(value, hints[name]) or (name == "dataset" and value not in SOURCES):
+        if not _is(value, hints[name]) or (name == "dataset" and not may_be_data(value)):
             raise ConfigError(f"{name} {shown(value)}: is no value of this flag")
         check_value(name, value)
 
