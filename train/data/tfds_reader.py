@@ -17,6 +17,7 @@ from train.data.sources import how_to_prepare, newest_version
 from train.data.tfds_metadata import Metadata, read_metadata
 from train.errors import DataError, reason
 
+_JPEG = b"\xff\xd8"
 _RIEGELI = bytes.fromhex("83af70d10d884a3f")  # An array_record file begins with it.
 
 # Bytes of an image whose size its metadata do not tell.
@@ -145,7 +146,7 @@ def _decoded(
     """Return image files as uint8 [N, H, W, C]; Pillow decodes those that are not all such PNGs."""
     height, width, channels = shape
     if height is not None and width is not None:
-        if all(file.startswith(b"\x89PNG") for file in files):
+        if not any(file.startswith(_JPEG) for file in files):
             return decode(files, (height, width, channels))
         size = height, width
     names = [where / f"image {number}" for number in range(len(files))]
