@@ -27,9 +27,11 @@ ROOMS = (
     ("jaxnets",),
 )
 
-# As a package is imported it looks whether it is run as a command; and it lists its commands.
+# As a package is imported it looks whether it is run as a command; it lists its commands, and hands
+# on what Python uses.
 ALLOWED = {
     ("train", "train.processes.launch"),
+    ("train", "train.runs"),
     ("jaxnets._launch", "train.processes.launch"),
     ("train.__main__", "train"),
 }

@@ -16,7 +16,7 @@ from train.engine.input_pipeline import Affine, Data, Sets
 from train.engine.program import Program, State, make_program
 from train.errors import StoreError
 from train.flags.config import Run, flags
-from train.run_directory import checkpoint
+from train.run_directory import checkpoint, group_folders
 from train.run_directory.reader import Results
 
 
@@ -119,7 +119,7 @@ def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
 def _parameters(stored: Results, index: int, shapes: State) -> tuple[Any, Any]:
     """The parameters and statistics of a run, out of those of its group."""
     path = stored.path
-    for folder in sorted((path / "parameters").glob("group-*")):
+    for folder in group_folders.trained(path):
         notes = checkpoint.load_notes(folder)
         if notes.get("run") not in stored.config.identities:
             raise StoreError(f"{folder} is of another run: put it back from a copy")
