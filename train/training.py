@@ -92,8 +92,6 @@ def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
     if sweep.directory is not None:
         stored_config.check_data(sweep.directory, f"train.{name}", dataset)
         before = reader.finished(sweep.directory)
-    for run in runs:
-        split.check_inputs(run, dataset)
     steps = [split.number_of_steps(run, dataset) for run in runs]
     if sweep.longer:
         _check_longer(sweep, dataset, steps, before)
@@ -170,15 +168,15 @@ def train(
     Raises:
         Stopped: a signal came; `so_far` has the results until then.
     """
-    known = [Result(run, []) for run in job.sweep.runs]
+    runs = job.sweep.runs
+    known = [Result(run, []) for run in runs]
     if not write:
         keeper = Keeper()
         _train_groups(job, assembly, Loop(None, known, keeper, signals), 1)
         return Trained(_content(job, known, keeper), known, keeper, None)
     with _directory(job) as directory:
         announce(directory)
-        if job.before is None:
-            directory.write_data(_data(job, assembly))
+        directory.write_data(data_file.content(job.dataset, runs, assembly.preprocessing))
         saver = Saver(directory, known)
         if job.sweep.longer:
             saver.check_states(len(job.groups))
@@ -208,14 +206,6 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
             events = Events(directory.path / "tensorboard", [flags(run) for run in runs])
             directory.followers.append(events.append)
         yield directory
-
-
-def _data(job: Job, assembly: "Assembly[Any]") -> dict[str, Any]:
-    """Return what data.json is to say."""
-    runs = {(run.data.preprocessing, run.data.fold): run for run in job.sweep.runs}
-    return data_file.content(
-        job.dataset, ((run, assembly.preprocessing(run)) for run in runs.values())
-    )
 
 
 def _config(job: Job) -> dict[str, Any]:

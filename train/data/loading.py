@@ -4,8 +4,9 @@ import os
 
 from train.data import dataset, own, sources, tfds_reader
 from train.data.dataset import Dataset
+from train.data.hold_out import divided
 from train.data.image_folder import parsed_size
-from train.data.own import Options, check_unused, divided
+from train.data.own import Options, check_unused
 from train.data.sources import SOURCES
 from train.flags.declaration import data_path
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from train.data import arrays, image_folder, table
-from train.data.dataset import Dataset, Examples, sealed
+from train.data.dataset import Dataset
+from train.data.hold_out import divided, held_out_to_test, with_parts, with_test
 from train.data.labels import read_labels
 from train.data.schema import TABLES, Schema
 from train.data.table import Column
+from train.data.table_file import checked_frame, read_table
 from train.errors import ConfigError, DataError
 from train.flags.constraints import option
 from train.flags.suggestions import near
-
-DEFAULT_TEST = 0.2
 
 
 class Options(NamedTuple):
@@ -137,7 +137,7 @@ def _arrays(
         )
     y_test = read_labels(given["y_test"], f"{where}y_test", labels).y
     _check_lengths(len(x_test), len(y_test), f"{where}x_test", f"{where}y_test")
-    return _with_test(name, about, (x, labels.y), (x_test, y_test), labels.classes, schema)
+    return with_test(name, about, (x, labels.y), (x_test, y_test), labels.classes, schema)
 
 
 def _folder(path: Path, options: Options) -> Dataset:
@@ -152,11 +152,11 @@ def _folder(path: Path, options: Options) -> Dataset:
         return divided(name, about, train, labels.classes, options.test, schema)
     check_unused(options, ("test",), f"the folder {path}")
     test = found.test[0], read_labels(found.test[1], str(path / "test"), labels).y
-    return _with_test(name, about, train, test, labels.classes, schema)
+    return with_test(name, about, train, test, labels.classes, schema)
 
 
 def _table(path: Path, options: Options) -> Dataset:
-    frame = table.read_table(path)
+    frame = read_table(path)
     names = list(frame.columns)
     label = names[-1] if options.label is None else options.label
     if label not in names:
@@ -172,7 +172,7 @@ def _table(path: Path, options: Options) -> Dataset:
     inputs = table.encoded(frame, columns, str(path))
     schema = Schema(inputs.shape[1:], "float32", 1, columns, label)
     about = _described(inputs, labels.classes, path.name, columns)
-    return _split(path.stem, about, (inputs, labels.y), parts, labels.classes, schema)
+    return with_parts(path.stem, about, (inputs, labels.y), parts, labels.classes, schema)
 
 
 def _label_values(values: Any, path: Path) -> np.ndarray:
@@ -189,7 +189,7 @@ def _label_values(values: Any, path: Path) -> np.ndarray:
 
 def _frames(given: dict[str, Any], test: float | None, name: str) -> Dataset:
     """Return data frames with their labels as a data set."""
-    frame = table.checked_frame(given["x"], "x")
+    frame = checked_frame(given["x"], "x")
     labels = read_labels(given["y"], "y")
     _check_lengths(len(frame), len(labels.y), "x", "y")
     train, parts = np.arange(len(frame)), None
@@ -202,106 +202,16 @@ def _frames(given: dict[str, Any], test: float | None, name: str) -> Dataset:
     about = _described(inputs, labels.classes, "a data frame", columns)
     whole = inputs, labels.y
     if parts is not None:
-        return _split(name, about, whole, parts, labels.classes, schema)
+        return with_parts(name, about, whole, parts, labels.classes, schema)
     x_test = schema.inputs(given["x_test"], "x_test")
     y_test = read_labels(given["y_test"], "y_test", labels).y
     _check_lengths(len(x_test), len(y_test), "x_test", "y_test")
-    return _with_test(name, about, whole, (x_test, y_test), labels.classes, schema)
-
-
-# --- training and test set -----------------------------------------------------------------------
+    return with_test(name, about, whole, (x_test, y_test), labels.classes, schema)
 
 
 def _check_lengths(one: int, other: int, what: str, beside: str) -> None:
     if one != other:
         raise DataError(f"{what}: has {one} examples, {beside} {other} labels; must be as many")
-
-
-def divided(
-    name: str,
-    description: str,
-    whole: Examples,
-    classes: tuple[str, ...],
-    test: float | None,
-    schema: Schema | None = None,
-) -> Dataset:
-    """Return a data set of which a part is held out to test on, the same share of each class.
-
-    Args:
-        name: of the data set.
-        description: one line about where the data come from.
-        whole: all inputs and labels.
-        classes: the name of each class.
-        test: the share, below 1, or the number of examples that are held out; None for the default.
-        schema: how examples become inputs.
-
-    Raises:
-        DataError: a class has a single example.
-        ConfigError: too few or too many examples are to be held out.
-    """
-    parts = held_out_to_test(whole[1], classes, test, name)
-    return _split(name, description, whole, parts, classes, schema)
-
-
-def held_out_to_test(
-    y: np.ndarray, classes: tuple[str, ...], test: float | None, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the examples to train on and of those to test on; see `divided`."""
-    from sklearn.model_selection import train_test_split
-
-    examples, counts = len(y), np.bincount(y, minlength=len(classes))
-    present = int((counts > 0).sum())
-    if (single := np.flatnonzero(counts == 1)).size:
-        raise DataError(
-            f"{name}: class {classes[single[0]]} has one example only; needs two or more, to train "
-            f"on and to test on"
-        )
-    share = DEFAULT_TEST if test is None else test
-    count = round(share * examples) if share < 1 else int(share)
-    if test is None:
-        count = max(count, present)
-    if not present <= count <= examples - present:
-        raise ConfigError(
-            f"--test {share:g}: holds out {count} of {examples} examples of {name}; must be from "
-            f"{present} to {examples - present}, so that each of the {present} classes is on both "
-            f"sides"
-        )
-    train, held = train_test_split(np.arange(examples), test_size=count, random_state=0, stratify=y)
-    return train, held
-
-
-def _split(
-    name: str,
-    description: str,
-    whole: Examples,
-    parts: tuple[np.ndarray, np.ndarray],
-    classes: tuple[str, ...],
-    schema: Schema | None,
-) -> Dataset:
-    """Return a data set with these parts to train and to test on."""
-    (x, y), (train, held) = whole, parts
-    share = len(held) / len(y)
-    description += f" {len(held)} of them, {share:.0%} of each class, are held out to test on."
-    return sealed(name, description, (x[train], y[train]), (x[held], y[held]), classes, schema)
-
-
-def _with_test(
-    name: str,
-    description: str,
-    train: Examples,
-    test: Examples,
-    classes: tuple[str, ...],
-    schema: Schema,
-) -> Dataset:
-    """Return a data set that has examples to test on.
-
-    The training examples are put into a random order: the last of them are held out to validate on,
-    and would be of one class where they are sorted.
-    """
-    order = np.random.default_rng(0).permutation(len(train[1]))
-    description += f" {len(test[1])} more are to test on."
-    shuffled = train[0][order], train[1][order]
-    return sealed(name, description, shuffled, test, classes, schema)
 
 
 def _described(

@@ -13,6 +13,7 @@ from train.data import arrays, table
 from train.data.image_file import read_images
 from train.data.image_folder import read_flat
 from train.data.table import Column
+from train.data.table_file import checked_frame, read_table
 from train.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Schema:
         return Read(inputs, f"{len(inputs)} {what}{'s' * (len(inputs) > 1)}, taken as they are")
 
     def _read_table(self, path: Path) -> Read:
-        frame = table.read_table(path)
+        frame = read_table(path)
         inputs = table.encoded(frame, self.columns, str(path))
         done = f"{len(inputs)} row{'s' * (len(inputs) > 1)}"
         known = {column.name for column in self.columns}
@@ -157,14 +158,14 @@ class Schema:
         import pandas as pd
 
         if isinstance(x, pd.DataFrame):
-            return table.checked_frame(x, where)
+            return checked_frame(x, where)
         if isinstance(x, pd.Series):
             x = x.to_dict()
         if isinstance(x, Mapping):
             single = all(np.ndim(value) == 0 for value in x.values())
-            return table.checked_frame(pd.DataFrame([x] if single else dict(x)), where)
+            return checked_frame(pd.DataFrame([x] if single else dict(x)), where)
         if isinstance(x, (list, tuple)) and x and all(isinstance(row, Mapping) for row in x):
-            return table.checked_frame(pd.DataFrame(list(x)), where)
+            return checked_frame(pd.DataFrame(list(x)), where)
         rows = x if isinstance(x, np.ndarray) else np.array(x, dtype=object)
         rows = rows[None] if rows.ndim == 1 and len(rows) == len(self.columns) else rows
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
@@ -173,7 +174,7 @@ class Schema:
                 f"values, one for each column"
             )
         names = [column.name for column in self.columns]
-        return table.checked_frame(pd.DataFrame(rows, columns=names), where)
+        return checked_frame(pd.DataFrame(rows, columns=names), where)
 
     # --- JSON ------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ def steps_per_epoch(run: Run, dataset: Dataset) -> int:
 
 def number_of_steps(run: Run, dataset: Dataset) -> int:
     """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
+    check_inputs(run, dataset)
     training, per_epoch = run.training, steps_per_epoch(run, dataset)
     if training.epochs is None:
         assert training.steps is not None  # One of the two is given in a complete run.

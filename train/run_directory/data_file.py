@@ -3,7 +3,7 @@
 With it new examples are classified where the data themselves are not at hand.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,14 +41,18 @@ class Stored(NamedTuple):
         return Affine(*self.preprocessing[key])
 
 
-def content(dataset: Dataset, seen: "Iterable[tuple[Run, Affine]]") -> dict[str, Any]:
+def content(
+    dataset: Dataset, runs: Iterable[Run], preprocessing: "Callable[[Run], Affine]"
+) -> dict[str, Any]:
     """Return what data.json is to say.
 
     Args:
         dataset: the data.
-        seen: runs, and the preprocessing of each.
+        runs: those of the sweep.
+        preprocessing: returns that of a run.
     """
-    found = {(run.data.preprocessing, run.data.fold): affine for run, affine in seen}
+    several = {(run.data.preprocessing, run.data.fold): run for run in runs}
+    found = {key: preprocessing(run) for key, run in several.items()}
     return {
         "schema": dataset.schema.to_json(),
         "classes": list(dataset.classes),

@@ -40,6 +40,7 @@ from train.run_directory.manifest import (
     identities,
     identity,
     reaches,
+    read_manifest,
 )
 
 _FOLDERS = ("parameters", "states", "checkpoints", "tensorboard", "set-aside")
@@ -164,7 +165,10 @@ class RunDirectory:
 
     @_of_the_writer
     def write_data(self, content: dict[str, Any]) -> None:
-        """Write data.json, unless it says so already."""
+        """Write data.json, unless it says so already, or the run is finished."""
+        manifest = read_manifest(self.path)
+        if manifest is not None and SUMMARY in manifest.digests:
+            return
         if (self.path / DATA).is_file():
             with contextlib.suppress(OSError, ValueError):
                 if files.parsed_json((self.path / DATA).read_bytes()) == content:
