@@ -21,7 +21,7 @@ from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
-from train.run_directory import reader, rebuilt, stored_config, summary
+from train.run_directory import data_file, reader, rebuilt, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory, check_out
 from train.run_directory.keeper import Keeper
@@ -170,13 +170,15 @@ def train(
     Raises:
         Stopped: a signal came; `so_far` has the results until then.
     """
-    known = [Result(run, []) for run in job.sweep.runs]
+    runs = job.sweep.runs
+    known = [Result(run, []) for run in runs]
     if not write:
         keeper = Keeper()
         _train_groups(job, assembly, Loop(None, known, keeper, signals), 1)
         return Trained(_content(job, known, keeper), known, keeper, None)
     with _directory(job) as directory:
         announce(directory)
+        directory.write_data(data_file.content(job.dataset, runs, assembly.preprocessing))
         saver = Saver(directory, known)
         if job.sweep.longer:
             saver.check_states(len(job.groups))

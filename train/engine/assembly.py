@@ -14,6 +14,7 @@ from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
+from train.engine.input_pipeline import Affine, Sets
 from train.engine.memory import Compiling, check_memory
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
@@ -34,7 +35,8 @@ class Assembly(Generic[R]):
     def __init__(self, sweep: Sweep[R], network: Network[R], dataset: Dataset):
         self._sweep, self._network, self._dataset = sweep, network, dataset
         # Groups that follow one another see the same images, which are on the device once.
-        self._sets = functools.lru_cache(1)(functools.partial(input_pipeline.on_device, dataset))
+        self._sets = functools.lru_cache(1)(self._on_device)
+        self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
         self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
@@ -55,6 +57,15 @@ class Assembly(Generic[R]):
             self._sweep.shard,
             compiling,
         )
+
+    def _on_device(self, preprocessing: str, held: range) -> Sets:
+        affine = self._affine(preprocessing, held)
+        return input_pipeline.on_device(self._dataset, preprocessing, held, affine)
+
+    def preprocessing(self, run: R) -> Affine:
+        """Return what the network of a run sees of its inputs."""
+        held = split.held_out(run, self._dataset)
+        return self._affine(run.data.preprocessing, held)
 
     def check_memory(self, groups: Sequence[Group]) -> None:
         """Raise a `MemoryError` where a group cannot fit into memory; nothing is compiled."""

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from train import convnet, mlp, training
-from train.data import Dataset
+from train.data import Dataset, from_arrays
+from train.data.labels import given_labels
 from train.errors import ConfigError
 from train.flags.config import ConvnetRun, MlpRun, Run, flags
 from train.flags.constraints import option
 from train.flags.suggestions import near
 from train.processes.signals import Interruption, Stopped
 from train.run_directory.trained_network import put_together
-from train.runs.reading import of_directory
+from train.runs.reading import labels_of, of_directory
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 from train.training import Job, Trained
@@ -92,7 +93,7 @@ def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
 
 def _runs(job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray | None) -> Runs:
     """Return the results, whose networks come from memory, or from the run directory."""
-    labels = np.arange(len(job.dataset.classes)) if labels is None else labels
+    labels = labels_of(job.sweep.runs[0], job.dataset) if labels is None else labels
     path = None if found.directory is None else found.directory.path
 
     def network(index: int) -> Network:
@@ -104,7 +105,7 @@ def _runs(job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray
         trained = put_together(
             made, run, job.dataset, lambda shapes: (learned["params"], learned["statistics"])
         )
-        return Network(index, flags(run), trained, job.dataset.classes, labels)
+        return Network(index, flags(run), trained, job.dataset, labels)
 
     indices = {run: index for index, run in enumerate(job.sweep.runs)}
     runs = [
@@ -120,6 +121,8 @@ def _dataset(data: Any) -> tuple[Dataset | None, np.ndarray | None]:
         return None, None
     if isinstance(data, Dataset):
         return data, None
+    if isinstance(data, tuple) and len(data) in (2, 4):
+        return from_arrays(*data), given_labels(data[1])
     raise TypeError(
         f"data: must be arrays (x, y) or (x, y, x_test, y_test), a Dataset, or a name or path; got "
         f"{type(data).__name__}"

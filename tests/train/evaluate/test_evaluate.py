@@ -9,10 +9,10 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from train import compare, data
 from train.data import split as plan
+from train.data.image_file import read_images
 from train.data.sources import data_folder
 from train.evaluate import __main__ as evaluate
 from train.evaluate.__main__ import main
-from train.evaluate.image_file import read_images
 from train.mlp import main as train_mlp
 from train.report import figures
 from train.run_directory import reader, trained_network
