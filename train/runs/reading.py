@@ -53,10 +53,10 @@ def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
 
 
 def of_directory(
-    path: Path, index: int, dataset: Dataset, labels: np.ndarray | None = None
+    path: Path, index: int, dataset: Dataset, labels: np.ndarray, own: Any = None
 ) -> Network:
     """Return the network of a run in a run directory, which need not be finished."""
-    return _network(reader.read(path), index, dataset, labels)
+    return _network(reader.read(path), index, dataset, labels, own)
 
 
 def _network(
