@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets.layers import Layer
-from train import convnet, mlp, training
+from train import convnet, mlp
 from train.custom_network import run_kind
 from train.data import Dataset, from_arrays
 from train.data.labels import given_labels
@@ -21,8 +21,9 @@ from train.run_directory.trained_network import put_together
 from train.runs.reading import labels_of, of_directory
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
-from train.training import Job, Trained
-from train.training_command import parse
+from train.training import sweep as training
+from train.training.command import parse
+from train.training.sweep import Job, Trained
 
 # By name: the dataclass of a run, and what makes its network.
 NETWORKS: dict[str, tuple[type[Run], Callable[..., Any]]] = {

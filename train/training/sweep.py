@@ -28,7 +28,7 @@ from train.run_directory.keeper import Keeper
 from train.run_directory.manifest import CURVES, SUMMARY
 from train.run_directory.reader import Results
 from train.run_directory.summary import Result
-from train.training_loop import Loop, directory_of, resumable
+from train.training.loop import Loop, directory_of, resumable
 
 if TYPE_CHECKING:  # It needs JAX, which is slow to import.
     from train.engine.assembly import Assembly

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from train import training
 from train.flags import given
 from train.flags.command_line import overridden
 from train.flags.config import ONE_VALUE, Lockstep, Machines, R
@@ -21,6 +20,7 @@ from train.processes.signals import Signals
 from train.report import tables
 from train.report.console import output
 from train.run_directory import stored_config
+from train.training import sweep as training
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Network
