@@ -21,9 +21,9 @@ from train.run_directory.trained_network import put_together
 from train.runs.reading import labels_of, of_directory
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
-from train.training import sweep as training
 from train.training.command import parse
-from train.training.sweep import Job, Trained
+from train.training.job import Job, check, set_up
+from train.training.sweep import Trained, so_far, train
 
 # By name: the dataclass of a run, and what makes its network.
 NETWORKS: dict[str, tuple[type[Run], Callable[..., Any]]] = {
@@ -72,8 +72,8 @@ def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
     dataset, labels = _dataset(data)
     which = data if dataset is None else dataset.name
     sweep = _parsed(kind, {**flags, "dataset": which}, name)
-    job = training.check(sweep, name, dataset)
-    training.set_up(job)
+    job = check(sweep, name, dataset)
+    set_up(job)
 
     from train.engine.assembly import Assembly
     from train.engine.memory import explained
@@ -83,9 +83,9 @@ def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
     writes = sweep.directory is not None or sweep.runs[0].output.out is not None
     with explained(), Interruption() as signals:
         try:
-            found = training.train(job, assembly, signals, write=writes)
+            found = train(job, assembly, signals, write=writes)
         except Stopped as stopped:
-            kept = training.so_far(job, stopped)
+            kept = so_far(job, stopped)
             if kept is None:
                 raise KeyboardInterrupt from stopped
             found = kept

@@ -20,7 +20,8 @@ from train.processes.signals import Signals
 from train.report import tables
 from train.report.console import output
 from train.run_directory import stored_config
-from train.training import sweep as training
+from train.training.job import check, set_up
+from train.training.sweep import train
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Network
@@ -111,9 +112,9 @@ def _taken(values: dict[str, Any], part: type[P]) -> P:
 
 def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) -> None:
     """Check what is asked for, train it, and show the results."""
-    job = training.check(sweep, name)
+    job = check(sweep, name)
     sweep = job.sweep
-    training.set_up(job)
+    set_up(job)
 
     from train.engine.assembly import Assembly  # Slow; from here on all is in order.
     from train.engine.memory import explained
@@ -127,7 +128,7 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
         if sweep.dry_run:
             assembly.show_expected(job.groups, output())
             return
-        found = training.train(
+        found = train(
             job,
             assembly,
             signals,

@@ -135,7 +135,7 @@ def test_nothing_is_written_without_out(tmp_path, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_trained(flags, kind, line, monkeypatch):
-    monkeypatch.setattr("train.training.sweep.train", None)
+    monkeypatch.setattr("train.runs.fitting.train", None)
     with pytest.raises(kind) as raised:
         fit(flags.pop("data", "digits"), **flags)
     assert line in str(raised.value)
