@@ -249,13 +249,14 @@ def _residuals(cost: Costs) -> str:
 def _progress(chosen: list, verb: str) -> Iterator:
     """Yield the rows, and show on stderr which of them is worked on, and how many are done.
 
-    A bar on a terminal; elsewhere a line for each row that is done.
+    A bar on a terminal; elsewhere a line for each row that is done, where there are several.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         for number, row in enumerate(chosen, 1):
             yield row
-            print(f"{verb} {row[0]} ({number}/{len(chosen)})", file=sys.stderr, flush=True)
+            if len(chosen) > 1:
+                print(f"{verb} {row[0]} ({number}/{len(chosen)})", file=sys.stderr, flush=True)
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
