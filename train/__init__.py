@@ -5,7 +5,7 @@ Each line may import the lines below it:
 runs/                                           fit and load, for Python
 mlp, convnet, custom, compare                   the commands, with
 evaluate/, reproduce/
-training_command, training, training_loop       what the training commands share
+training/                                       what the training commands and fit share
 report/                                         progress, tables and figures
 run_directory/                                  what a run leaves behind
 custom_network/                                 a function of one's own as a network with flags

@@ -5,6 +5,7 @@ python -m train.compare runs/* --out figures/all.svg
 python -m train.compare runs/sweep --out sweep.pdf
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,19 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     # The numbers first: they tell a later comparison that the figure is one, and may be replaced.
     files.write_json(out.with_suffix(".json"), compared)
     figures.bands(found, out, title, note)
-    output().print(tables.table({"dataset": dataset, "rows": rows}, caution))
-    print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
+    numbers = out.with_suffix(".json")
+    results = {"dataset": dataset, "rows": rows}
+    output().print(tables.table(results, caution, str(numbers)))
+    print(f"\nfigure   {out}\nnumbers  {numbers}")
+    print(f"\n{tables.closing(results, [_next(rows[0])], caution)}".rstrip())
+
+
+def _next(row: dict[str, Any]) -> str:
+    """The command that comes next for a configuration."""
+    path = shlex.quote(row["run_directory"])
+    if row.get("unfinished") is not None:
+        return f"python -m {row['config']['command']} --resume {path}"
+    return f"python -m train.evaluate {path}"
 
 
 def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metrics.Record]]]]:

@@ -20,7 +20,7 @@ from train.flags.config import Run
 from train.flags.given import read_values
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals
-from train.training_command import trained
+from train.training.command import trained
 
 _WHERE = "FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
 

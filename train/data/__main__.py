@@ -16,7 +16,7 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
-from train.data.dataset import Dataset, load
+from train.data import Dataset, load
 from train.data.prepare import prepare
 from train.flags.options import DataDir
 from train.processes.exit_status import answer

@@ -1,5 +1,6 @@
 """Programs and trainers, made from the flags of runs and their data."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, cast
@@ -13,7 +14,8 @@ from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
-from train.engine.memory import check_memory
+from train.engine.input_pipeline import Affine, Sets
+from train.engine.memory import Compiling, check_memory
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
@@ -33,7 +35,8 @@ class Assembly(Generic[R]):
     def __init__(self, sweep: Sweep[R], network: Network[R], dataset: Dataset):
         self._sweep, self._network, self._dataset = sweep, network, dataset
         # Groups that follow one another see the same images, which are on the device once.
-        self._sets = functools.lru_cache(1)(functools.partial(input_pipeline.on_device, dataset))
+        self._sets = functools.lru_cache(1)(self._on_device)
+        self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
         self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
@@ -41,8 +44,8 @@ class Assembly(Generic[R]):
         net = self._network(run, of_run(run), len(self._dataset.classes))
         return layers.summary(net, self._dataset.x_train.shape[1:])
 
-    def trainer(self, group: Group) -> Trainer:
-        """Return what trains the runs of a group."""
+    def trainer(self, group: Group, compiling: Compiling = contextlib.nullcontext) -> Trainer:
+        """Return what trains the runs of a group; `compiling` is entered while it compiles."""
         shape, trained = cast(R, group.shape), list(group.readers)
         return Trainer(
             self._program(shape),
@@ -52,7 +55,17 @@ class Assembly(Generic[R]):
             self._sets(shape.data.preprocessing, split.held_out(shape, self._dataset)),
             self._sweep.lockstep,
             self._sweep.shard,
+            compiling,
         )
+
+    def _on_device(self, preprocessing: str, held: range) -> Sets:
+        affine = self._affine(preprocessing, held)
+        return input_pipeline.on_device(self._dataset, preprocessing, held, affine)
+
+    def preprocessing(self, run: R) -> Affine:
+        """Return what the network of a run sees of its inputs."""
+        held = split.held_out(run, self._dataset)
+        return self._affine(run.data.preprocessing, held)
 
     def check_memory(self, groups: Sequence[Group]) -> None:
         """Raise a `MemoryError` where a group cannot fit into memory; nothing is compiled."""

@@ -159,17 +159,28 @@ class Own(Network):
 
 @dataclass(frozen=True)
 class Data:
-    """The images.
+    """The data.
 
     Attributes:
         dataset: Data set: digits (of 8x8 pixels, comes with scikit-learn), synth (points of the
             plane in two classes), or one that TensorFlow Datasets or "python -m train.data
-            prepare" left, such as mnist (28x28) or cifar10 (32x32, colour).
+            prepare" left, such as mnist (28x28) or cifar10 (32x32, colour). Or data of one's own,
+            by their path: FILE.npz with arrays x and y, and perhaps x_test and y_test; FILE.csv or
+            FILE.parquet with named columns of numbers and words; ./DIR of images, DIR/CLASS/* or
+            DIR/train/CLASS/* and DIR/test/CLASS/*.
         data_dir: Folder of the prepared data sets.
+        label: Column of the labels, of a .csv or .parquet file.
+        missing: Fill missing values of a .csv or .parquet file by the mean of their column over
+            the training rows, or its most frequent word; otherwise they are refused.
+        test: Examples that are held out to test on, where the data have none: a share below 1, or
+            a number from 1 on; of each class the same share.
+        image_size: Size that images are brought to, HxW or one number for both, where they have
+            several.
         train_examples: Take the first so many training images alone, to validate on among them.
         test_examples: Take the first so many test images alone.
         preprocessing: What the network sees: standardize, pixels minus the mean training image,
-            divided by the standard deviation of that difference over all pixels; mean-image,
+            divided by the standard deviation of that difference over all pixels, and of a table
+            each column of numbers minus its mean, divided by its standard deviation; mean-image,
             pixels as stored minus the mean training image; unit, pixels scaled to [0, 1].
         validation: Training images that are held out and evaluated on, the last ones: a share
             below 1, or a number from 1 on; 0 for none. The test set is for the end alone.
@@ -181,9 +192,37 @@ class Data:
             unit.
     """
 
-    dataset: Annotated[str, tyro.conf.arg(metavar="NAME"), Flag(one=True)] = "digits"
+    dataset: Annotated[str, tyro.conf.arg(metavar="NAME|PATH"), Flag(one=True)] = "digits"
     data_dir: Annotated[
         Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
+    ] = None
+    label: Annotated[str | None, _given("COLUMN", "the last"), Flag(one=True, before=None)] = None
+    missing: Annotated[
+        Literal["mean"] | None, _given("{mean}", "refused"), Flag(one=True, before=None)
+    ] = None
+    test: Annotated[
+        float | None,
+        _given("FLOAT", "0.2"),
+        Flag(
+            Allowed(
+                lambda x: 0 < x < 1 or (1 <= x < 2**31 and x == int(x)),
+                "a share between 0 and 1, or a whole number",
+            ),
+            one=True,
+            before=None,
+        ),
+    ] = None
+    image_size: Annotated[
+        str | None,
+        _given("SIZE", "as they are"),
+        Flag(
+            Allowed(
+                lambda text: bool(re.fullmatch(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?", text)),
+                "height and width below 10000, such as 32x48, or one number for both",
+            ),
+            one=True,
+            before=None,
+        ),
     ] = None
     train_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
     test_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None

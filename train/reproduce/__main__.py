@@ -24,7 +24,7 @@ from train.flags.suggestions import near, separated
 from train.flags.terminal import shortened
 from train.flags.typed import as_typed
 from train.processes.exit_status import answer
-from train.report import figures
+from train.report import figures, panels
 from train.report.console import output
 from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
 from train.reproduce.quick import QUICK_STEPS, QUICK_TEST, QUICK_TRAIN, reduced, reduced_steps
@@ -260,7 +260,7 @@ def _draw(
     if experiment.figure == "against":
         figures.against(rows, *experiment.flags, path, title, note)
     elif experiment.figure == "heat map":
-        figures.heat_map(rows, *experiment.flags, path, title, note)
+        panels.heat_map(rows, *experiment.flags, path, title, note)
     elif len(longest := _longest(found)) == 1:
         figures.curves(longest[0][1], path, title, note, experiment.axis)
     else:

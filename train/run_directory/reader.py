@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from train.errors import StoreError
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
-from train.run_directory import files
+from train.run_directory import files, group_folders
 from train.run_directory.checkpoint import CheckpointError, load_notes
 from train.run_directory.manifest import (
     CONFIG,
@@ -163,7 +163,7 @@ def _check_record(
 def _check_marks(path: Path, config: Config) -> None:
     """Raise a `StoreError` unless metrics.jsonl begins as its checkpoints say."""
     marks = {}
-    for folder in (*path.glob("parameters/group-*"), *path.glob("checkpoints/group-*-step-*")):
+    for folder in (*group_folders.trained(path), *group_folders.checkpoints(path)):
         # One that is damaged says nothing; nor one that a training removes meanwhile.
         with contextlib.suppress(CheckpointError):
             notes = load_notes(folder)
@@ -200,7 +200,7 @@ def _summary(results: Results, damaged: bool) -> dict[str, Any]:
 
 def ends(results: Results) -> list[End]:
     """How each run ended."""
-    folders = sorted((results.path / "parameters").glob("group-*"))
+    folders = group_folders.trained(results.path)
     if not folders:
         raise StoreError(f"{results.path} holds no parameters: train it again with another --out")
     notes = load_notes(folders[-1])  # What was known when the last group was trained.

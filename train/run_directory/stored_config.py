@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from train.data import Dataset
-from train.data.sources import SOURCES
+from train.data.sources import may_be_data
 from train.errors import ConfigError, StoreError
 from train.flags.config import ConvnetRun, Lockstep, MlpRun, Run, Source, declared, flags, parts
 from train.flags.constraints import check_value
@@ -175,7 +175,7 @@ def _check_flags(
     for name, value in {(name, ascii(value)): (name, value) for name, value in values}.values():
         if name not in hints:
             raise ConfigError(f"{shown(name)}: there is no such flag")
-        if not _is(value, hints[name]) or (name == "dataset" and value not in SOURCES):
+        if not _is(value, hints[name]) or (name == "dataset" and not may_be_data(value)):
             raise ConfigError(f"{name} {shown(value)}: is no value of this flag")
         check_value(name, value, known)
 

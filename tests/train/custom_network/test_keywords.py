@@ -8,7 +8,7 @@ from jaxnets.layers import Flatten, Linear, serial
 from train.custom_network import run_kind
 from train.errors import Refusal
 from train.flags.config import declared
-from train.training_command import parse
+from train.training.command import parse
 
 
 def net(

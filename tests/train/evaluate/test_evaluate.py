@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import precision_score, recall_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from train import compare, data
 from train.data import split as plan
+from train.data.image_file import read_images
 from train.data.sources import data_folder
 from train.evaluate import __main__ as evaluate
 from train.evaluate.__main__ import main
-from train.evaluate.image_file import read_images
 from train.mlp import main as train_mlp
 from train.report import figures
 from train.run_directory import reader, trained_network
@@ -87,10 +87,15 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
         row = found["classes"][number]
         assert row["name"] == name
         assert row["examples"] == (labels == number).sum()
-        kinds = {"accuracy": recall_score, "precision": precision_score}
+        kinds = {"recall": recall_score, "precision": precision_score, "f1": f1_score}
+        assert row["accuracy"] == row["recall"]  # The name of earlier versions.
         for kind, score in kinds.items():
             expected = score(labels, predicted, labels=[number], average=None, zero_division=np.nan)
             assert row[kind] == pytest.approx(expected[0]) or np.isnan(expected[0])
+    for kind, mean in found["macro_average"].items():
+        known = [row[kind] for row in found["classes"] if row[kind] is not None]
+        assert mean == pytest.approx(sum(known) / len(known))
+        assert f"{mean:.4f}" in next(s for s in output.splitlines() if "macro average" in s)
     for true in range(10):
         for other in range(10):
             count = ((labels == true) & (predicted == other)).sum()

@@ -16,7 +16,7 @@ from train.engine.optimizers import OPTIMIZERS
 from train.errors import ConfigError
 from train.flags.config import FLAGS, TRACED, Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
 from train.flags.declaration import hidden_widths
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from train import COMMANDS, compare, convnet, custom, mlp, training_command
+from train import COMMANDS, compare, convnet, custom, mlp
 from train.__main__ import main as menu
 from train.custom_network import run_kind
 from train.data import __main__ as data
@@ -27,7 +27,7 @@ from train.flags.options import declared
 from train.flags.suggestions import ALIASES, ELSEWHERE, near
 from train.processes import launch
 from train.reproduce import __main__ as reproduce
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 
@@ -417,7 +417,7 @@ def test_a_reader_that_leaves_a_training_command_is_spoken_of(said, monkeypatch)
         error.add_note("resume with: python -m train.mlp --resume a")
         raise error
 
-    monkeypatch.setattr(training_command, "_run", closed)
+    monkeypatch.setattr("train.training.command._run", closed)
     monkeypatch.setattr(terminal, "leave_closed_pipe", lambda: left.append(True))
     status, output, errors = said("train.mlp")
     assert (status, output, left) == (128 + signal.SIGPIPE, "", [True])

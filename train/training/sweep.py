@@ -21,14 +21,14 @@ from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
-from train.run_directory import reader, rebuilt, stored_config, summary
+from train.run_directory import data_file, reader, rebuilt, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory, check_out
 from train.run_directory.keeper import Keeper
 from train.run_directory.manifest import CURVES, SUMMARY
 from train.run_directory.reader import Results
 from train.run_directory.summary import Result
-from train.training_loop import Loop, directory_of, resumable
+from train.training.loop import Loop, directory_of, resumable
 
 if TYPE_CHECKING:  # It needs JAX, which is slow to import.
     from train.engine.assembly import Assembly
@@ -170,13 +170,15 @@ def train(
     Raises:
         Stopped: a signal came; `so_far` has the results until then.
     """
-    known = [Result(run, []) for run in job.sweep.runs]
+    runs = job.sweep.runs
+    known = [Result(run, []) for run in runs]
     if not write:
         keeper = Keeper()
         _train_groups(job, assembly, Loop(None, known, keeper, signals), 1)
         return Trained(_content(job, known, keeper), known, keeper, None)
     with _directory(job) as directory:
         announce(directory)
+        directory.write_data(data_file.content(job.dataset, runs, assembly.preprocessing))
         saver = Saver(directory, known)
         if job.sweep.longer:
             saver.check_states(len(job.groups))
@@ -229,7 +231,7 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
             if len(job.sweep.runs) > 1:
                 progress.begin(words, len(group.readers), group.ends[-1])
             if number >= first:
-                trainer = assembly.trainer(group)
+                trainer = assembly.trainer(group, progress.compiling)
                 loop.saver.restore(number, trainer)
                 try:
                     loop.train(

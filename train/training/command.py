@@ -5,11 +5,11 @@ run directory are found to be in order, and nothing is written before the data a
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from train import training
 from train.flags import given
 from train.flags.command_line import overridden
 from train.flags.config import ONE_VALUE, Lockstep, Machines, R
@@ -20,6 +20,7 @@ from train.processes.signals import Signals
 from train.report import tables
 from train.report.console import output
 from train.run_directory import stored_config
+from train.training import sweep as training
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Network
@@ -137,6 +138,9 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
     output().print(tables.table(found.summary))
     print(f"\n{tables.kept(sweep.runs[0].training.keep, found.summary)}")
     print(f"run directory {found.directory.path}\nfigure        {found.directory.curves}")
+    path = shlex.quote(str(found.directory.path))
+    commands = [f"python -m train.evaluate {path}", f"python -m train.compare {path} RUN_DIR"]
+    print(f"\n{tables.closing(found.summary, commands)}".rstrip())
     if all(result.end.diverged for result in found.results):
         raise FloatingPointError(
             f"all {len(sweep.runs)} runs diverged; a smaller --learning-rate may help"
