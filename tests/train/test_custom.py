@@ -10,7 +10,7 @@ from train import compare, custom, mlp, training
 from train.custom_network import named, run_kind
 from train.evaluate import __main__ as evaluate
 from train.runs import load
-from train.training_command import parse
+from train.training.command import parse
 
 NET = '''
 from jaxnets.layers import Dropout, Flatten, Layer, LeakyRelu, Linear, serial
