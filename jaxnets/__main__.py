@@ -20,7 +20,14 @@ import numpy as np
 import tyro
 from rich import box
 from rich.console import Console
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from jaxnets import audit, ops
@@ -163,7 +170,7 @@ def _check(asked: Check) -> int:
     )
     failed = []
     with jax.enable_x64(dtype == "float64"):
-        for name, function, sample in _progress(_chosen(target, shapes)):
+        for name, function, sample in _progress(_chosen(target, shapes), "checked"):
             try:
                 report = settings(function, *sample(_CHECKED_SHAPE, dtype))
             except ValueError as error:
@@ -206,7 +213,7 @@ def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     measured: Costs | None = None
     chosen = _chosen(target, shapes)
     with jax.enable_x64(dtype == "float64"):
-        for name, function, sample in _progress(chosen):
+        for name, function, sample in _progress(chosen, "measured"):
             measured = costs(function, *sample(_MEASURED_SHAPE, dtype))
             ours, theirs = measured.explicit, measured.autodiff
             table.add_row(
@@ -239,13 +246,28 @@ def _residuals(cost: Costs) -> str:
     )
 
 
-def _progress(chosen: list) -> Iterator:
+def _progress(chosen: list, verb: str) -> Iterator:
+    """Yield the rows, and show on stderr which of them is worked on, and how many are done.
+
+    A bar on a terminal; elsewhere a line for each row that is done, where there are several.
+    """
     console = Console(stderr=True)
-    return iter(
-        track(chosen, description="measuring", console=console, transient=True)
-        if console.is_terminal
-        else chosen
-    )
+    if not console.is_terminal:
+        for number, row in enumerate(chosen, 1):
+            yield row
+            if len(chosen) > 1:
+                print(f"{verb} {row[0]} ({number}/{len(chosen)})", file=sys.stderr, flush=True)
+        return
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for row in chosen:
+            progress.update(task, description=row[0])
+            yield row
+            progress.advance(task)
 
 
 def _chosen(target: str | None, shapes: tuple[str, ...]) -> list[tuple[str, Callable, Callable]]:

@@ -5,7 +5,7 @@ jaxnets.layers.Layer: def net(classes, *, width: int = 64, rate: float = 0.1). I
 name none that you would not run yourself.
 
 python -m train.custom net.py:net
-python -m train.custom net.py:net --width 32 64 --rate 0.1 0.5 --seeds 3 --out runs/mine
+python -m train.custom net.py:net --width 32 64 --rate 0 0.3 --out runs/mine
 python -m train.custom net.py:net --resume runs/mine
 """
 

@@ -1,13 +1,16 @@
 """`train.custom`: a network of one's own from its file to its evaluation."""
 
 import json
+import shutil
 
+import jax
 import pytest
 
-from train import compare, custom, mlp
-from train.engine import program
+from train import compare, custom, mlp, training
+from train.custom_network import named, run_kind
 from train.evaluate import __main__ as evaluate
 from train.runs import load
+from train.training.command import parse
 
 NET = '''
 from jaxnets.layers import Dropout, Flatten, Layer, LeakyRelu, Linear, serial
@@ -49,12 +52,21 @@ def net(here):
     return here / "net.py"
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A run directory, and beside it the code of its network."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "net.py").write_text(NET)
+    words = [f"{folder}/net.py:net", *QUICK, "--rate", "0.1", "0.5", "--out", f"{folder}/run"]
+    with jax.numpy_dtype_promotion("standard"):
+        assert custom.main(words) == 0
+    return folder
+
+
 @pytest.fixture
-def trained(net, capsys):
-    words = ["net.py:net", *QUICK, "--rate", "0.1", "0.5", "--out", "run"]
-    assert custom.main(words) == 0
-    capsys.readouterr()
-    return net.with_name("run")
+def trained(once, here):
+    shutil.copytree(once, here, dirs_exist_ok=True)
+    return here / "run"
 
 
 def refusal(capsys, main, *words):
@@ -65,10 +77,10 @@ def refusal(capsys, main, *words):
     return errors.removeprefix("error: ").rstrip("\n")
 
 
-def test_it_trains_compares_evaluates_and_resumes(trained, capsys):
+def test_it_trains_compares_evaluates_and_resumes(once, trained, capsys):
     config = json.loads((trained / "config.json").read_text())
     assert config["command"] == "train.custom"
-    assert config["network"]["function"] == f"{trained.with_name('net.py')}:net"
+    assert config["network"]["function"] == f"{once / 'net.py'}:net"
     assert config["network"]["keywords"] == ["width", "rate", "slope"]
     assert [run["rate"] for run in config["runs"]] == [0.1, 0.5]
     assert compare.main(["run"]) == 0
@@ -81,12 +93,12 @@ def test_it_trains_compares_evaluates_and_resumes(trained, capsys):
     assert custom.main(["net.py:net", "--resume", "run"]) == 0
 
 
-def test_a_run_directory_is_never_a_reason_to_import_code(trained, capsys):
+def test_a_run_directory_is_never_a_reason_to_import_code(once, trained, capsys):
     trained.with_name("net.py").write_text("raise SystemExit('it was imported')")
     line = refusal(capsys, evaluate.main, "run")
     assert line == (
         "run was trained with code, which is run only where you name it: add --network "
-        f"{trained.with_name('net.py')}:net"
+        f"{once / 'net.py'}:net"
     )
     with pytest.raises(ValueError, match="which is run only where you name it"):
         load(trained)[0]
@@ -94,10 +106,10 @@ def test_a_run_directory_is_never_a_reason_to_import_code(trained, capsys):
     assert "whose source has changed since: put it back as it was" in line
 
 
-def test_another_source_function_or_command_is_refused(trained, capsys):
+def test_another_source_function_or_command_is_refused(once, trained, capsys):
     file = trained.with_name("net.py")
     line = refusal(capsys, custom.main, "net.py:forked", "--resume", "run")
-    assert line == f"run is a run of {file}:net, not of {file}:forked"
+    assert line == f"run is a run of {once / 'net.py'}:net, not of {file}:forked"
     line = refusal(capsys, custom.main, "net.py:net", "--resume", "run", "--rate", "0.1")
     assert line.startswith("run is a run with --rate 0.1 0.5 (here 0.1)")
     assert "is a run of python -m train.custom" in refusal(capsys, mlp.main, "--resume", "run")
@@ -113,21 +125,18 @@ def test_another_source_function_or_command_is_refused(trained, capsys):
     )
 
 
-def test_real_numbers_are_one_program_where_the_function_allows_it(net, monkeypatch):
-    programs = []
-    made = program.make_program
+def test_real_numbers_are_one_program_where_the_function_allows_it(net):
+    def groups(target):
+        source, function = named(target)
+        kind = run_kind(function, source).kind
+        words = ["--rate", "0", "0.1", "0.2", "--slope", "0.1", "0.3", "--steps", "6"]
+        return training.check(parse(kind, words, "prog", None), "net").groups
 
-    def counted(*arguments, **options):
-        programs.append(arguments)
-        return made(*arguments, **options)
-
-    monkeypatch.setattr("train.engine.assembly.make_program", counted)
-    rates, slopes = ["--rate", "0", "0.1", "0.2"], ["--slope", "0.1", "0.3"]
-    assert custom.main(["net.py:net", *QUICK, *rates, *slopes]) == 0
-    assert len(programs) == 1
-    programs.clear()
-    assert custom.main(["net.py:forked", *QUICK, *rates, *slopes]) == 0
-    assert len(programs) == 3  # The slope is traced, the rate is not.
+    (together,) = groups("net.py:net")
+    assert len(together.readers) == 6
+    found = groups("net.py:forked")  # The slope is traced, the rate is not.
+    assert [len(group.readers) for group in found] == [2, 2, 2]
+    assert sorted(group.shape.network.rate for group in found) == [0, 0.1, 0.2]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +177,7 @@ def test_a_file_that_cannot_be_imported_is_blamed_in_one_line(net, capsys, conte
         (["--steps", "3"], "name the network first"),
         (
             ["net.py"],
-            "net.py: must be FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, such as net.py:",
+            "net.py: must be FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, such as net",
         ),
         (["none.py:net"], "none.py: there is no such file"),
         (["nowhere_at_all:net"], "there is no module nowhere_at_all here or installed"),
