@@ -55,8 +55,8 @@ def held_out_to_test(
     if not present <= count <= examples - present:
         raise ConfigError(
             f"--test {share:g}: holds out {count} of {examples} examples of {name}; must be from "
-            f"{present} to {examples - present}, so that each of the {present} classes is on both "
-            f"sides"
+            f"{present} to {examples - present} examples, so that each of the {present} classes is "
+            f"on both sides"
         )
     train, held = train_test_split(np.arange(examples), test_size=count, random_state=0, stratify=y)
     return train, held

@@ -30,7 +30,8 @@ def read_images(path: Path, like: np.ndarray, largest: int) -> tuple[np.ndarray,
     and brought to the range of the pixels. An array must be as the images of the data set are.
 
     Args:
-        path: a file; a .npy file is an array [H, W, C], [N, H, W, C] or, of grey images, [H, W];
+        path: a file; a .npy file is an array [H, W, C], [N, H, W, C] or, of grey images, [H, W]
+            or [N, H, W];
             any other is an image file of `FORMATS`.
         like: an image of the data set, [H, W, C]; uint8, but for data that are no images.
         largest: the value of a white pixel in the data set.
@@ -94,13 +95,16 @@ def _array(path: Path, like: np.ndarray, largest: int) -> tuple[np.ndarray, str]
         raise DataError(f"{path}: is not a .npy file of numbers: {reason(error)}") from error
     several = [str(list(shape)), f"[N, {', '.join(map(str, shape))}]"]
     if shape[-1] == 1:
-        several.append(str(list(shape[:-1])))
+        several += [str(list(shape[:-1])), f"[N, {', '.join(map(str, shape[:-1]))}]"]
     wanted = f"must be {like.dtype} of shape {' or '.join(several)}"
     if array.dtype != like.dtype:
         raise DataError(f"{path}: is {reason(array.dtype)}; {wanted}")
     images = {
         shape: lambda: array[None],
         shape[:-1]: lambda: array[None, ..., None] if shape[-1] == 1 else None,
+        (len(array) if array.ndim else 0, *shape[:-1]): lambda: (
+            array[..., None] if shape[-1] == 1 else None
+        ),
         (len(array) if array.ndim else 0, *shape): lambda: array,
     }.get(array.shape, lambda: None)()
     if images is None or not len(images):

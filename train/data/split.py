@@ -48,8 +48,9 @@ def _check_name(name: str, known: Sequence[str]) -> None:
     if data_path(name) is None and name not in known:
         meant = f"; did you mean ./{name}?" if Path(name).exists() else near(name, known)
         raise ConfigError(
-            f"--dataset {shortened(name)}: must be one of {', '.join(known)}, or the path of a "
-            f"{', '.join(DATA_FILES)} file or of a folder, such as ./{shortened(name)}{meant}"
+            f"--dataset {shortened(name)}: must be one of {', '.join(known)}, or another that lies "
+            f"prepared in --data-dir, or the path of a {', '.join(DATA_FILES)} file or of a folder "
+            f"of images, such as ./DIR{meant}"
         )
 
 
