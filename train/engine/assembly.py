@@ -15,7 +15,7 @@ from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Sets
-from train.engine.memory import Compiling, check_memory
+from train.engine.memory import Compiling, check_memory, nbytes
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
@@ -72,11 +72,10 @@ class Assembly(Generic[R]):
         states: dict[Any, Any] = {}
         for group in groups:
             shape = cast(R, group.shape)
-            training, hyper = shape.training, of_run(shape)
+            training = shape.training
             of = shape.network, training.optimizer
             if of not in states:
-                program = self._program(shape)
-                states[of] = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
+                states[of] = self._state(shape)
             steps = min(training.eval_every, group.ends[-1], LONGEST_SEGMENT)
             # --dry-run says what more would take.
             runs = 1 if self._sweep.dry_run else len(group.readers)
@@ -90,11 +89,19 @@ class Assembly(Generic[R]):
         count = len(devices())
         over = 1 if self._sweep.shard == "batch" else count
         stderr = Console(stderr=True)
-        found = [
-            dry_run.expected(group, self.trainer, self._sweep.lockstep, over)
-            for group in track(groups, "measuring", console=stderr, transient=True)
-        ]
-        dry_run.show(groups, found, count, console)
+        found = dry_run.all_expected(
+            groups,
+            self.trainer,
+            lambda group: nbytes(self._state(cast(R, group.shape))),
+            self._sweep.lockstep,
+            over,
+            lambda order: track(order, "measuring…", console=stderr, transient=True),
+        )
+        dry_run.show(groups, found, count, console, self._sweep.shard)
+
+    def _state(self, shape: R) -> Any:
+        """The shapes and dtypes of what a run keeps from step to step."""
+        return jax.eval_shape(self._program(shape).initialise, of_run(shape), jax.random.key(0))
 
     def _made_program(self, shape: R) -> Program:
         """What all runs of a shape share."""

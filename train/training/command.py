@@ -121,13 +121,15 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
 
     assembly = Assembly(sweep, network, job.dataset)
     assembly.check_memory(job.groups)
-    print(f"{job.dataset.name}: {job.dataset.description}\n")
+    about = f"{job.dataset.name}: {job.dataset.description}\n"
     if len(job.groups) == 1:
-        print(f"{assembly.described(sweep.runs[0])}\n")
+        about += f"\n{assembly.described(sweep.runs[0])}\n"
     with explained():
         if sweep.dry_run:
             assembly.show_expected(job.groups, output())
+            print(f"\n{about}".rstrip())
             return
+        print(about)
         found = train(
             job,
             assembly,
