@@ -215,16 +215,10 @@ def _classify(
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
+    found = zip(worst, probabilities(logits[worst]), strict=True)
     mistakes = [
-        {
-            "index": int(i),
-            "true": dataset.classes[labels[i]],
-            "true_probability": float(share[labels[i]]),
-            "predicted": dataset.classes[predicted[i]],
-            "probability": float(share[predicted[i]]),
-            "loss": float(loss[i]),
-        }
-        for i, share in zip(worst, probabilities(logits[worst]), strict=True)
+        _mistake(int(i), share, labels[i], predicted[i], loss[i], dataset.classes)
+        for i, share in found
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
     white = dataset.white
@@ -246,6 +240,20 @@ def _classify(
     }
     files.write_json(out / "evaluation.json", evaluation)
     print(f"numbers  {out / 'evaluation.json'}")
+
+
+def _mistake(
+    index: int, share: np.ndarray, label: int, predicted: int, loss: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what evaluation.json says of an example that was classified wrong."""
+    return {
+        "index": index,
+        "true": classes[label],
+        "true_probability": float(share[label]),
+        "predicted": classes[predicted],
+        "probability": float(share[predicted]),
+        "loss": float(loss),
+    }
 
 
 def _draw(

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from train.metrics import METRICS, RANKED_BY, SETS, THEN_BY
+from train.report.labels import labels, value_of, varying, words
 from train.run_directory.summary import judge
 
 MOST_ROWS = 20
@@ -78,7 +79,7 @@ def cells(
     headings = [name.replace("_", "\n") for name in names]
     if len(names) > _MOST_FLAGS:
         headings = ["configuration"]
-        flags = [[", ".join(_flags(row, names))] for row in shown]
+        flags = [[", ".join(words(row, names))] for row in shown]
     counts = {len(row["seeds"]) for row in rows}
     kinds = {
         "run directory": [row.get("run_directory", "") for row in shown],
@@ -210,40 +211,6 @@ def _number(of: dict[str, Any] | None, form: _Form = _FORMS[0]) -> str:
     digits = f".{form.decimals}f" if abs(of["mean"]) < 1e4 else ".3g"
     deviation = f"{form.between}{of['std']:{digits}}" if len(known) > 1 else ""
     return f"{of['mean']:{digits}}{deviation}"
-
-
-# --- what tells configurations apart -------------------------------------------------------------
-
-
-def varying(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the flags in which configurations differ; one that some lack is None in those."""
-    names = dict.fromkeys(name for row in rows for name in row["config"])
-    return [name for name in names if len({row["config"].get(name) for row in rows}) > 1]
-
-
-def labels(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what to call each configuration: the run directory and the flags that differ."""
-    names = varying(rows)
-    several = len({row.get("run_directory") for row in rows}) > 1
-    parts = ([row.get("run_directory", "")] * several + _flags(row, names) for row in rows)
-    return [", ".join(part) or "all runs" for part in parts]
-
-
-def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """Those flags of a configuration that have an effect in it."""
-    values = {name: row["config"].get(name) for name in names}
-    return [
-        f"{name.replace('_', '-')} {value_of(value)}"
-        for name, value in values.items()
-        if value is not None
-    ]
-
-
-def value_of(value: Any) -> str:
-    """Return the value of a flag as it is shown."""
-    if value is None:
-        return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- notes ---------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def _runs(
         RunRecords(indices[result.run], flags(result.run), result.records)
         for result in found.results
     ]
-    return Runs(found.summary, runs, trained_network, path)
+    return Runs(found.summary, runs, trained_network, job.name, path)
 
 
 def _dataset(data: Any) -> tuple[Dataset | None, np.ndarray | None]:

@@ -47,8 +47,9 @@ def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
         RunRecords(index, flags, records)
         for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
     ]
+    name = stored.config.command.removeprefix("train.")
     return Runs(
-        stored.summary, runs, lambda index: _network(stored, index, own=network), stored.path
+        stored.summary, runs, lambda index: _network(stored, index, own=network), name, stored.path
     )
 
 
