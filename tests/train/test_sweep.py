@@ -15,7 +15,7 @@ from train.mlp import main
 from train.report import figures, tables
 from train.report.progress import Progress
 from train.run_directory.summary import judge, rank, row_of
-from train.training_command import parse
+from train.training.command import parse
 
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 

@@ -13,14 +13,15 @@ from jaxnets import layers
 from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
 from train.engine.devices import devices
-from train.engine.hyperparameters import Hyper, hyperparameters
+from train.engine.hyperparameters import Hyper, of_run
+from train.engine.input_pipeline import Affine, Sets
 from train.engine.memory import Compiling, check_memory, nbytes
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
-from train.flags.config import R, Run, flags
+from train.flags.config import R, Run
 from train.flags.declaration import augmentations
 from train.flags.sweep import Group, Sweep
 
@@ -34,12 +35,13 @@ class Assembly(Generic[R]):
     def __init__(self, sweep: Sweep[R], network: Network[R], dataset: Dataset):
         self._sweep, self._network, self._dataset = sweep, network, dataset
         # Groups that follow one another see the same images, which are on the device once.
-        self._sets = functools.lru_cache(1)(functools.partial(input_pipeline.on_device, dataset))
+        self._sets = functools.lru_cache(1)(self._on_device)
+        self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
         self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
-        net = self._network(run, hyperparameters(flags(run)), len(self._dataset.classes))
+        net = self._network(run, of_run(run), len(self._dataset.classes))
         return layers.summary(net, self._dataset.x_train.shape[1:])
 
     def trainer(self, group: Group, compiling: Compiling = contextlib.nullcontext) -> Trainer:
@@ -47,7 +49,7 @@ class Assembly(Generic[R]):
         shape, trained = cast(R, group.shape), list(group.readers)
         return Trainer(
             self._program(shape),
-            [hyperparameters(flags(run)) for run in trained],
+            [of_run(run) for run in trained],
             [run.training.seed for run in trained],
             shape.training,
             self._sets(shape.data.preprocessing, split.held_out(shape, self._dataset)),
@@ -55,6 +57,15 @@ class Assembly(Generic[R]):
             self._sweep.shard,
             compiling,
         )
+
+    def _on_device(self, preprocessing: str, held: range) -> Sets:
+        affine = self._affine(preprocessing, held)
+        return input_pipeline.on_device(self._dataset, preprocessing, held, affine)
+
+    def preprocessing(self, run: R) -> Affine:
+        """Return what the network of a run sees of its inputs."""
+        held = split.held_out(run, self._dataset)
+        return self._affine(run.data.preprocessing, held)
 
     def check_memory(self, groups: Sequence[Group]) -> None:
         """Raise a `MemoryError` where a group cannot fit into memory; nothing is compiled."""
@@ -90,8 +101,7 @@ class Assembly(Generic[R]):
 
     def _state(self, shape: R) -> Any:
         """The shapes and dtypes of what a run keeps from step to step."""
-        hyper = hyperparameters(flags(shape))
-        return jax.eval_shape(self._program(shape).initialise, hyper, jax.random.key(0))
+        return jax.eval_shape(self._program(shape).initialise, of_run(shape), jax.random.key(0))
 
     def _made_program(self, shape: R) -> Program:
         """What all runs of a shape share."""

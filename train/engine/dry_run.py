@@ -20,7 +20,7 @@ from train.engine.memory import free_memory, nbytes
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import choose_lockstep
 from train.engine.trainer import Trainer
-from train.flags.config import TRACED, flags, replaced
+from train.flags.config import declared, flags, replaced
 from train.flags.sweep import Group, varying
 
 # A segment that takes less than this is dominated by its beginning and end, and is made longer.
@@ -315,7 +315,8 @@ def _limits(found: Sequence[Expected], compilation: float, shard: str) -> str:
 def _telling(groups: Sequence[Group]) -> list[str]:
     """The flags in which groups differ, and which are not numbers of the runs in them."""
     shapes = [group.shape for group in groups]
-    return [name for name in varying(shapes) if name not in (*TRACED, "seed", "steps", "epochs")]
+    known, numbers = declared(type(shapes[0])), ("seed", "steps", "epochs")
+    return [name for name in varying(shapes) if not known[name].traced and name not in numbers]
 
 
 def amount(count: int) -> str:

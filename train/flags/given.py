@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,9 @@ from train.errors import ConfigError
 from train.flags.command_line import read
 from train.flags.config import FLAGS, ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
+from train.flags.declaration import data_path
 from train.flags.sweep import TO_THE_END
+from train.flags.typed import as_typed
 
 # What may differ when a run is resumed: where the files are.
 PLACES = ("out", "resume", "data_dir")
@@ -81,6 +84,8 @@ def check_same(
     """
     if longer:
         before, now = without_length(before), without_length(now)
+    if data_path(str(before.get("dataset"))) and data_path(str(now.get("dataset"))):
+        before = {**before, "dataset": now["dataset"]}  # Moved; the fingerprint tells others.
     different = [
         f"{option(name)} {_value(before.get(name))} (here {_value(now.get(name))})"
         for name in of_the_runs({**before, **now})
@@ -108,13 +113,19 @@ NOT_OF_THE_RUNS = (
 def read_values(
     kind: type[Run], arguments: Sequence[str], prog: str, about: str | None
 ) -> dict[str, Any]:
-    """Return the values of all flags: tuples, except those of `ONE_VALUE`, sweep and machines."""
+    """Return the values of all flags: tuples, except those of `ONE_VALUE`, sweep and machines.
+
+    The path of data of one's own is absolute, so that a run finds them from another folder.
+    """
     parsed = read(with_several_values(kind), arguments, prog, about)
-    return {
+    values = {
         name: value
         for part in dataclasses.fields(parsed)
         for name, value in vars(getattr(parsed, part.name)).items()
     }
+    if (path := data_path(values["dataset"])) is not None:
+        values["dataset"] = os.path.abspath(path)
+    return values
 
 
 def completed_from(before: Mapping[str, Any], values: dict[str, Any]) -> None:
@@ -157,7 +168,7 @@ def with_several_values(kind: type[Run]) -> Any:
                     hint = tuple[hint, ...]  # type: ignore[valid-type]
             fields.append((field.name, hint, dataclasses.field(default=default)))
         # Tyro leaves a line of its own to what begins with a digit or a dash.
-        names = {"__doc__": re.sub(r"\n {8,}", " ", inspect.getdoc(part) or "")}
+        names = {"__doc__": as_typed(re.sub(r"\n {8,}", " ", inspect.getdoc(part) or ""))}
         return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
 
     parts = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}

@@ -215,6 +215,11 @@ class Mistake(NamedTuple):
     caption: str
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an input of a shape is drawn: a grey or coloured image, [H, W, C]."""
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
 def mistakes(found: Sequence[Mistake], largest_pixel: int, path: Path, title: str) -> None:
     """Draw images with their captions, row by row, and write the figure to `path`.
 

@@ -1,14 +1,5 @@
-"""Saves a sweep while it trains, and finds where it stood.
+"""Saves a sweep while it trains, and finds where it stood; `group_folders` says where."""
 
-parameters/group-0001                    a group of runs that is trained: the parameters and running
-                                         statistics of each run at its own end
-states/group-0001-step-0000001500        where its training ended, to train on from
-checkpoints/group-0002-step-0000000500   the group in training; the last two of them
-
-Each is a checkpoint whose notes hold what was known of all runs at that moment.
-"""
-
-import re
 import shutil
 import sys
 import time
@@ -19,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from train.errors import StoreError
 from train.flags.sweep import TO_THE_END, Group
 from train.processes.collectives import gathered, is_first, wait
-from train.run_directory import manifest
+from train.run_directory import group_folders, manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
-from train.run_directory.keeper import Keeper, row
+from train.run_directory.keeper import Keeper, row, stacked
 from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:
@@ -30,6 +21,9 @@ if TYPE_CHECKING:
 
 # Of the time, a twentieth at most goes into checkpoints.
 SHARE = 0.05
+
+
+_Found = tuple[Path, dict[str, Any], dict[str, Any]]  # A checkpoint: its folder, arrays and notes.
 
 
 class OtherRunError(CheckpointError):
@@ -51,7 +45,7 @@ class Saver(Keeper):
         """
         super().__init__()
         self._directory, self._results = directory, results
-        self._found: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
+        self._found: _Found | None = None
         self._saved_at = self._took = 0.0
 
     # --- finding ----------------------------------------------------------------------------------
@@ -73,38 +67,29 @@ class Saver(Keeper):
         """
         if not is_first():
             wait()
-        number, notes = 1, manifest.notes_before(self._directory.config)
-        if notes and not self._directory.reaches(notes["metrics"]):
-            raise StoreError(
-                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
-                f"run held that is trained on; put it back from a copy"
-            )
+        number, notes = 1, self._before_all()
+        errors: list[CheckpointError] = []
         problems: list[str] = []
-        other: OtherRunError | None = None
-        while number <= groups and (path := self._parameters(number)).exists():
+        path = group_folders.parameters(self._directory.path, number)
+        while number <= groups and path.exists():
             try:
                 found = load_notes(path)
                 if self._is_before(found):
                     break
                 notes = self._checked(path, found, number)
             except CheckpointError as error:
-                other = error if isinstance(error, OtherRunError) else other
+                errors.append(error)
                 problems.append(f"{error}; group {number} is not complete without it")
                 break
             number += 1
+            path = group_folders.parameters(self._directory.path, number)
+        self._found, damaged = self._last_checkpoint(number)
         step = 0
-        for path in reversed(self._checkpoints()):
-            if _numbers(path)[0] != number:
-                continue
-            try:
-                tree, found = load(path)
-                notes = self._checked(path, found, number)
-            except CheckpointError as error:
-                other = error if isinstance(error, OtherRunError) else other
-                problems.append(str(error))
-                continue
-            self._found, step = (path, tree, notes), found["trainer"]["step"]
-            break
+        if self._found:
+            notes = self._found[2]
+            step = notes["trainer"]["step"]
+        problems += map(str, damaged)
+        other = next((e for e in (*errors, *damaged) if isinstance(e, OtherRunError)), None)
         if other is not None and notes is None:
             raise StoreError(
                 f"{other}: put back what was there, or train in another folder with --out"
@@ -123,14 +108,37 @@ class Saver(Keeper):
             wait()
         return number
 
+    def _before_all(self) -> dict[str, Any] | None:
+        """What was known when the run ended that this one trains on; None where it trains none."""
+        notes = manifest.notes_before(self._directory.config)
+        if notes and not self._directory.reaches(notes["metrics"]):
+            raise StoreError(
+                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
+                f"run held that is trained on; put it back from a copy"
+            )
+        return notes
+
+    def _last_checkpoint(self, number: int) -> tuple[_Found | None, list[CheckpointError]]:
+        """The last whole checkpoint of a group in training, and what is wrong with later ones."""
+        errors: list[CheckpointError] = []
+        for path in reversed(group_folders.checkpoints(self._directory.path)):
+            if group_folders.numbers(path)[0] != number:
+                continue
+            try:
+                tree, notes = load(path)
+                return (path, tree, self._checked(path, notes, number)), errors
+            except CheckpointError as error:
+                errors.append(error)
+        return None, errors
+
     def _set_aside_after(self, number: int, step: int) -> None:
         """Move what comes after a step of a group to set-aside/."""
-        trained = (self._directory.path / "parameters").glob("group-*")
-        for path in (
-            *(path for path in trained if _numbers(path) >= (number,) and not self._replaced(path)),
-            *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
-        ):
-            self._directory.set_aside(path)
+        folder = self._directory.path
+        for path in (*group_folders.trained(folder), *group_folders.checkpoints(folder)):
+            saved = group_folders.numbers(path)
+            last = (number,) if len(saved) == 1 else (number, step + 1)
+            if saved >= last and not self._replaced(path):
+                self._directory.set_aside(path)
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
         """The notes, where they are of this run and of this group."""
@@ -194,11 +202,11 @@ class Saver(Keeper):
                 self.learned[index] = row(ended, position)
         self._found = None
 
-    def _before(self, number: int) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+    def _before(self, number: int) -> _Found | None:
         """Where a group of the run with fewer steps ended, if this one trains that on."""
         if not manifest.identities_before(self._directory.config):
             return None
-        for path in self._states(number):
+        for path in group_folders.states(self._directory.path, number):
             tree, notes = load(path)
             if self._is_before(notes):
                 return path, tree, notes
@@ -208,7 +216,10 @@ class Saver(Keeper):
         """Raise a `StoreError` unless the end of each group is there, to train on from."""
         own = manifest.identities(self._directory.config)
         for number in range(1, groups + 1):
-            if not any(load_notes(path).get("run") in own for path in self._states(number)):
+            if not any(
+                load_notes(path).get("run") in own
+                for path in group_folders.states(self._directory.path, number)
+            ):
                 raise StoreError(
                     f"{self._directory.path}: holds no state of its last step, as of an earlier "
                     f"version or a schedule that has an end; train it again with another --out"
@@ -235,12 +246,11 @@ class Saver(Keeper):
         started = time.perf_counter()
         tree, notes = trainer.snapshot()
         if self.learned:
-            tree["ended"] = _stacked(self.learned)
-        name = _named(number, trainer.step)
+            tree["ended"] = stacked(self.learned)
         notes = {**self._notes(number), "trainer": notes, "ended": sorted(self.learned)}
-        save(self._directory.path / "checkpoints" / name, tree, notes)
+        save(group_folders.checkpoint(self._directory.path, number, trainer.step), tree, notes)
         if is_first():
-            for path in self._checkpoints()[:-2]:
+            for path in group_folders.checkpoints(self._directory.path)[:-2]:
                 shutil.rmtree(path)
         if now:
             self._keep_the_rest(trainer, group)  # For a session that goes on.
@@ -256,14 +266,14 @@ class Saver(Keeper):
             group: the runs.
         """
         super().finish(number, trainer, group)
-        older = self._states(number)
+        older = group_folders.states(self._directory.path, number)
         if group.shape.training.schedule not in TO_THE_END:
             tree, notes = trainer.snapshot()
-            path = self._directory.path / "states" / _named(number, trainer.step)
+            path = group_folders.state(self._directory.path, number, trainer.step)
             save(path, tree, {**self._notes(number), "trainer": notes, "ended": []})
             older = [other for other in older if other != path]
         notes = {**self._notes(number), "runs": sorted(self.learned)}
-        save(self._parameters(number), _stacked(self.learned), notes)
+        save(group_folders.parameters(self._directory.path, number), stacked(self.learned), notes)
         self.learned = {}
         if is_first():
             for path in older:
@@ -282,31 +292,3 @@ class Saver(Keeper):
             "results": [result.end for result in self._results],
             "times": self.times,
         }
-
-    def _parameters(self, number: int) -> Path:
-        return self._directory.path / "parameters" / f"group-{number:04d}"
-
-    def _states(self, number: int) -> list[Path]:
-        return sorted((self._directory.path / "states").glob(f"group-{number:04d}-step-*"))
-
-    def _checkpoints(self) -> list[Path]:
-        found = (self._directory.path / "checkpoints").glob("group-*-step-*")
-        return sorted(found, key=_numbers)
-
-
-def _named(number: int, step: int) -> str:
-    """The name of a folder for a group at a step."""
-    return f"group-{number:04d}-step-{step:010d}"
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    """The group, and of a checkpoint the step, in the name of a folder."""
-    return tuple(map(int, re.findall(r"\d+", path.name)))
-
-
-def _stacked(ended: Mapping[int, Any]) -> Any:
-    """What runs have learned, in the order of their indices, as one tree of arrays [runs, ...]."""
-    import jax
-    import numpy as np
-
-    return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])

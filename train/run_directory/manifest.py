@@ -13,6 +13,7 @@ from train.run_directory import files
 from train.run_directory.files import MANIFEST
 
 CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+DATA = "data.json"
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -53,6 +54,7 @@ class Manifest(NamedTuple):
         return f"{files.rendered(self.digests)}{_SAYS}{self.identity}\n"
 
 
+_NAMES = (CONFIG, DATA, METRICS, SUMMARY, CURVES)
 _SAYS = "# sha256 of what config.json says, in one line with sorted keys: "
 
 
@@ -72,7 +74,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     *lines, last = text.splitlines() or [""]
     pairs = [line.partition("  ") for line in lines]
     found = Manifest(
-        {name: digest for digest, _, name in pairs if name in (CONFIG, METRICS, SUMMARY, CURVES)},
+        {name: digest for digest, _, name in pairs if name in _NAMES},
         last.removeprefix(_SAYS),
     )
     sums = (found.identity, *found.digests.values())

@@ -9,21 +9,25 @@ import numpy as np
 from train.data import Dataset
 from train.data.split import load_for
 from train.errors import StoreError
-from train.run_directory import reader, trained_network
+from train.flags.config import Run
+from train.flags.declaration import data_path
+from train.run_directory import data_file, reader, rebuilt, trained_network
 from train.run_directory.reader import Results
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 
 
-def load(directory: str | os.PathLike[str]) -> Runs:
+def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
     """Read the directory of a finished run or sweep.
 
     Args:
         directory: the run directory, which a training command or `train.fit` with `out` made.
+        network: of runs with a network of your own, the function that they were trained with, or
+            "FILE.py:FUNCTION". No code is run that only the run directory names.
 
     Returns:
-        The runs, as `train.fit` returns them. The networks need the data that they were trained
-        on, whose statistics their preprocessing takes.
+        The runs, as `train.fit` returns them. The networks of a run directory without data.json,
+        of an earlier version, need the data that they were trained on.
 
     Raises:
         StoreError: (a `ValueError`) it is no directory of a finished run, or a file of it is
@@ -43,26 +47,37 @@ def load(directory: str | os.PathLike[str]) -> Runs:
         RunRecords(index, flags, records)
         for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
     ]
-    return Runs(stored.summary, runs, lambda index: _network(stored, index), stored.path)
+    return Runs(
+        stored.summary, runs, lambda index: _network(stored, index, own=network), stored.path
+    )
 
 
 def of_directory(
-    path: Path, index: int, dataset: Dataset, labels: np.ndarray | None = None
+    path: Path, index: int, dataset: Dataset, labels: np.ndarray, own: Any = None
 ) -> Network:
     """Return the network of a run in a run directory, which need not be finished."""
-    return _network(reader.read(path), index, dataset, labels)
+    return _network(reader.read(path), index, dataset, labels, own)
 
 
 def _network(
-    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None
+    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None, own: Any = None
 ) -> Network:
-    made, run = reader.run(stored, index)
-    dataset = load_for(run) if dataset is None else dataset
+    kind, made = rebuilt.made(stored, own)
+    run = rebuilt.run(stored, index, kind)
+    known = data_file.read(stored) if dataset is None else None
+    affine = known and known.affine(run)
+    dataset = known.dataset if known else dataset or load_for(run)
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "
             f"{stored.config.fingerprint}, not {dataset.fingerprint}"
         )
-    labels = np.arange(len(dataset.classes)) if labels is None else labels
-    trained = trained_network.load(stored, index, made, run, dataset)
-    return Network(index, stored.runs[index], trained, dataset.classes, labels)
+    labels = labels_of(run, dataset) if labels is None else labels
+    trained = trained_network.load(stored, index, made, run, dataset, affine)
+    return Network(index, stored.runs[index], trained, dataset, labels)
+
+
+def labels_of(run: Run, dataset: Dataset) -> np.ndarray:
+    """Return what `predict` returns for each class: its name, for a file of one's own."""
+    own = data_path(run.data.dataset) is not None
+    return np.array(dataset.classes) if own else np.arange(len(dataset.classes))

@@ -1,5 +1,6 @@
 """The runs of a sweep in Python: a table, data frames, figures and the trained networks."""
 
+import html
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -93,6 +94,15 @@ class Runs:
         text = io.StringIO()
         Console(file=text, width=80).print(tables.table(self.summary))
         return text.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        found = tables.cells(self.summary)
+        headings = [heading.replace("\n", " ") for heading in found.headings]
+        table = pd.DataFrame(found.rows, columns=headings).to_html(index=False, border=0)
+        title, *notes = (f"<p>{html.escape(text)}</p>" for text in (found.title, *found.notes))
+        return "".join([title, table, *notes])
 
     def frame(self, each: Literal["run", "configuration"] = "run") -> "pd.DataFrame":
         """Return the results as a data frame of pandas.

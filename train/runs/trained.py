@@ -1,10 +1,10 @@
 """A trained network in Python."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from train.data import Dataset
 from train.run_directory.trained_network import Trained, probabilities
 
 
@@ -24,7 +24,7 @@ class Network:
         index: int,
         flags: dict[str, Any],
         trained: Trained,
-        classes: Sequence[str],
+        dataset: Dataset,
         labels: np.ndarray,
     ):
         """Hold a network.
@@ -33,12 +33,12 @@ class Network:
             index: which run it is of.
             flags: of the run.
             trained: what computes.
-            classes: the name of each class.
+            dataset: what is known of the data.
             labels: what `predict` returns for each class.
         """
-        self.index, self.flags, self.classes = index, flags, tuple(classes)
+        self.index, self.flags, self.classes = index, flags, dataset.classes
         self.params, self.statistics = trained.state.params, trained.state.statistics
-        self._trained, self._labels = trained, labels
+        self._trained, self._schema, self._labels = trained, dataset.schema, labels
 
     def __repr__(self) -> str:
         return f"Network(run {self.index}, {len(self.classes)} classes)"
@@ -47,7 +47,8 @@ class Network:
         """Return the most probable label of each example.
 
         Args:
-            x: examples as those of the training data, [N, ...], or one of them.
+            x: examples as those of the training data, [N, ...], or one of them; of a table with
+                named columns also a data frame of pandas, or dictionaries.
 
         Returns:
             [N]: labels as they were given to `fit`: values of y for arrays, names of classes for
@@ -65,5 +66,5 @@ class Network:
         return probabilities(self._logits(x))
 
     def _logits(self, x: Any) -> np.ndarray:
-        inputs = np.asarray(x)
-        return self._trained.logits(self._trained.images(inputs))
+        inputs = self._schema.inputs(x)
+        return self._trained.logits(self._trained.examples(inputs))

@@ -9,13 +9,14 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from train import compare, data
 from train.data import split as plan
+from train.data.image_file import read_images
 from train.data.sources import data_folder
 from train.evaluate import __main__ as evaluate
 from train.evaluate.__main__ import main
-from train.evaluate.image_file import read_images
+from train.flags.config import MlpRun
 from train.mlp import main as train_mlp
 from train.report import figures
-from train.run_directory import reader, trained_network
+from train.run_directory import reader, rebuilt, trained_network
 
 # Two shapes, batch statistics, bfloat16, and 2 of 4 runs ending before the others of their group.
 SWEEP = [
@@ -78,7 +79,8 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
     assert stored.runs[index].items() >= best.items()
     assert f"run {index} of 4 (hidden {best['hidden']}, steps {best['steps']}), the first" in output
 
-    network, run = reader.run(stored, index)
+    kind, network = rebuilt.made(stored)
+    run = rebuilt.run(stored, index, kind)
     dataset = data.load("digits")
     logits = trained_network.load(stored, index, network, run, dataset)
     logits = logits.logits(logits.sets.test)
@@ -161,7 +163,8 @@ def test_data_are_looked_for_where_they_were_or_where_they_are_here(
     expected = {None: "here", "~/x": "x", str(tmp_path / "x"): "x", "/no/such/folder": "here"}
     for given, name in expected.items():
         flags = [{**stored.runs[0], "data_dir": given}]
-        _, run = reader.run(stored._replace(config=stored.config._replace(runs=flags)), 0)
+        moved = stored._replace(config=stored.config._replace(runs=flags))
+        run = rebuilt.run(moved, 0, MlpRun)
         assert data_folder(run.data.data_dir) == tmp_path / name
 
 
@@ -178,7 +181,8 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     np.save(tmp_path / "several.npy", images)
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = reader.read(folder / "one")
-    network, run = reader.run(stored, 0)
+    kind, network = rebuilt.made(stored)
+    run = rebuilt.run(stored, 0, kind)
     network = trained_network.load(stored, 0, network, run, plan.load_for(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

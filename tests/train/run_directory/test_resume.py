@@ -25,7 +25,7 @@ from train.mlp import main
 from train.report import figures, progress
 from train.run_directory import checkpoint, checkpoint_manager
 from train.run_directory.directory import RunDirectory
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 
