@@ -81,7 +81,7 @@ def show(
     )
     console.print(table(groups, found, over))
     if not all(row.measured for row in found):
-        print("* Not measured: estimated from the measured group whose runs are closest in size.")
+        print("* Estimated from the measured group whose runs are closest in size.")
     print(f"\n{_limits(found, compilation, shard)}")
 
 
