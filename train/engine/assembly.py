@@ -11,7 +11,7 @@ from rich.progress import track
 
 from jaxnets import layers
 from train.data import Dataset, split
-from train.engine import dry_run, input_pipeline
+from train.engine import costs_shown, dry_run, input_pipeline
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Sets
@@ -97,7 +97,7 @@ class Assembly(Generic[R]):
             over,
             lambda order: track(order, "measuring…", console=stderr, transient=True),
         )
-        dry_run.show(groups, found, count, console, self._sweep.shard)
+        costs_shown.show(groups, found, count, console, self._sweep.shard)
 
     def _state(self, shape: R) -> Any:
         """The shapes and dtypes of what a run keeps from step to step."""

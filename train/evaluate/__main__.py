@@ -201,8 +201,7 @@ def _classify(
     labels, logits = np.asarray(examples.y), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
     matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
-    right = int(np.trace(matrix))
-    accuracy = right / len(labels)
+    accuracy = (right := int(np.trace(matrix))) / len(labels)
     print(
         f"{dataset.name}, {split} set: accuracy {accuracy:.4f} ({right} of {len(labels)}), "
         f"loss {loss.mean():.4f} nats"
@@ -221,9 +220,8 @@ def _classify(
         for i, share in found
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-    white = dataset.white
     if figures.is_picture(dataset.schema.shape):
-        _draw(mistakes, np.asarray(examples.x[worst]), white, out / "mistakes.png", title)
+        _draw(mistakes, np.asarray(examples.x[worst]), dataset.white, out / "mistakes.png", title)
     else:
         (out / "mistakes.png").unlink(missing_ok=True)  # It would be that of another evaluation.
         print()

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from train import mlp
-from train.engine import dry_run
+from train.engine import costs_shown, dry_run
 from train.engine.dry_run import Expected
 from train.flags.config import MlpRun, replaced
 from train.flags.sweep import Group
@@ -98,9 +98,9 @@ def test_groups_are_estimated_once_measuring_has_taken_its_share(monkeypatch):
     [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (3600, "1 h 0 min"), (100_000, "1 d 4 h")],
 )
 def test_durations(seconds, words):
-    assert dry_run.duration(seconds) == words
+    assert costs_shown.duration(seconds) == words
 
 
 @pytest.mark.parametrize(("count", "words"), [(999, "999 B"), (90_100, "90.1 kB"), (2e9, "2 GB")])
 def test_amounts(count, words):
-    assert dry_run.amount(count) == words
+    assert costs_shown.amount(count) == words
