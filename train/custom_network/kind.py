@@ -25,7 +25,7 @@ class OwnNetwork(NamedTuple):
     """
 
     kind: type[Run]
-    network: "Callable[[Any, Hyper, int], Layer]"
+    network: Callable[..., Any]
     name: str
 
 
