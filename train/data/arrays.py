@@ -117,7 +117,7 @@ def _array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
                     f"{path}: {name} claims shape {list(shape)}; must have at most {MOST_VALUES} "
                     f"values"
                 )
-            if count * dtype.itemsize > info.file_size:
+            if count * dtype.itemsize > info.file_size - member.tell():
                 raise DataError(f"{path}: {name} is cut short")
         with zipfile.ZipFile(path) as file, file.open(info) as member:
             found: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
