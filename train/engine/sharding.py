@@ -21,6 +21,8 @@ class Spread:
             that every device has as many.
         own: the sharding of what each run has; None where there is one device.
         indices: the sharding of the examples of its steps, [rows, steps, batch size].
+        shared: the sharding of what all runs share; None where there is one device.
+        key: what the functions compiled by two that have the same key have in common: all.
     """
 
     def __init__(self, shard: str, runs: int, lockstep: int | None):
@@ -41,8 +43,9 @@ class Spread:
         self._lockstep = lockstep or choose_lockstep(
             jax.devices()[0].platform, len(self.rows) // devices
         )
+        self.key = (mesh, shard, len(self.rows), self._lockstep, self._choose)
         self._whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-        self.own = self.indices = self._whole
+        self.shared = self.own = self.indices = self._whole
         if self._runs_mesh:
             self.own = self.indices = _along(self._runs_mesh, "runs")
         # The batch is divided by the sharding of its indices alone: the compiler derives the rest,

@@ -1,0 +1,9 @@
+"""Networks with the interface of scikit-learn, trained by the compiled programs of the engine.
+
+`MLPClassifier` and `MLPRegressor` stand in for scikit-learn's, `SweepSearchCV` for `GridSearchCV`:
+it trains all candidates on all folds together.
+"""
+
+from train.estimators.mlp import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
