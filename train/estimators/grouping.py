@@ -9,10 +9,11 @@ from train.estimators.architecture import Shape
 from train.estimators.run import Run
 
 # Features of small data, and examples of a batch that is all of a small training set.
-_FEATURES, _BATCHES = (4, 16, 64), (16, 64, 256)
+_FEATURES, _BATCHES = (16, 64), (32, 256)
 
-# Floating-point operations that take as long as compiling a program does.
-_COMPILATION = 3e10
+# Floating-point operations that take as long as compiling a program does; and as long as compiling
+# it to be fast instead of at once.
+_COMPILATION, LITTLE = 3e10, 3e9
 
 
 def grouped(runs: Sequence[Run]) -> dict[Any, list[Run]]:
@@ -61,10 +62,8 @@ def _widened(shapes: Sequence[Shape], runs: Sequence[Run]) -> list[Shape]:
     extra: dict[Shape, float] = {}
     for run, shape in zip(runs, shapes, strict=True):
         wide = shape._replace(hidden=widest[_but_widths(shape)])
-        more = _operations(wide) - _operations(shape) if shape.widens else math.inf
-        more = 0.0 if wide == shape else more
-        steps = run.steps * run.options["max_iter"]
-        extra[shape] = extra.get(shape, 0.0) + more * run.batch_size * steps
+        more = operations(wide, run) - operations(shape, run) if shape.widens else math.inf
+        extra[shape] = extra.get(shape, 0.0) + (0.0 if wide == shape else more)
     return [
         shape._replace(hidden=widest[_but_widths(shape)]) if extra[shape] < _COMPILATION else shape
         for shape in shapes
@@ -75,7 +74,8 @@ def _but_widths(shape: Shape) -> Any:
     return shape._replace(hidden=()), len(shape.hidden)
 
 
-def _operations(shape: Shape) -> float:
-    """Of a forward and a backward of an example."""
+def operations(shape: Shape, run: Run) -> float:
+    """Return the floating-point operations of a training, of its products alone, at most."""
     sizes = [shape.features, *shape.hidden, shape.outputs]
-    return 6.0 * sum(a * b for a, b in itertools.pairwise(sizes))
+    examples = run.batch_size * run.steps * (1 if run.incremental else run.options["max_iter"])
+    return 6.0 * examples * sum(a * b for a, b in itertools.pairwise(sizes))

@@ -8,7 +8,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from sklearn.exceptions import ConvergenceWarning
 
-from train.engine.compiled import kept
+from train.engine.compiled import kept, quick
 from train.engine.devices import set_up
 from train.engine.input_pipeline import Data
 from train.engine.memory import Fitting
@@ -42,7 +42,7 @@ def train(run: Run, x: np.ndarray) -> None:
         program = shape.program
 
         def make(lockstep):
-            return jax.jit(program.value_and_gradient)
+            return jax.jit(program.value_and_gradient, compiler_options=quick(True))
 
         function = kept((shape, "lbfgs"), lambda: Fitting(make, 1, False))
         numbers = Numbers(**{name: np.asarray(n, shape.dtype) for name, n in run.numbers.items()})

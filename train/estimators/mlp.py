@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 import warnings
 from typing import Any
 
@@ -83,11 +84,13 @@ class _MLP(BaseEstimator):
         return X, y, sample_weight
 
     def _weights(self, sample_weight: Any, examples: int) -> np.ndarray:
-        if np.ndim(sample_weight) == 0:
+        if isinstance(sample_weight, numbers.Real):
             return np.full(examples, float(sample_weight))
         weight = check_array(
             sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )
+        if not weight.any():
+            raise ValueError("sample_weight must not be zero for all examples")
         if weight.shape != (examples,):
             raise ValueError(
                 f"sample_weight must have shape ({examples},), a number for each example; "
@@ -193,7 +196,7 @@ class _MLP(BaseEstimator):
         return picked, held
 
     def _numbers(self) -> dict[str, float]:
-        numbers = {
+        found = {
             "learning_rate": self.learning_rate_init,
             "l2": self.alpha / 2,
             "momentum": self.momentum,
@@ -204,7 +207,7 @@ class _MLP(BaseEstimator):
             "dropout": self.dropout,
         }
         decay = _needed("decay", self.schedule)
-        return numbers if decay is None else numbers | {"decay": decay}
+        return found if decay is None else found | {"decay": decay}
 
     def _schedule(self, steps: int) -> Schedule:
         if self.schedule == "constant":
@@ -417,10 +420,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has "
                 f"{found}."
             )
-        numbers = np.searchsorted(classes, y).astype(np.int32)
+        places = np.searchsorted(classes, y).astype(np.int32)
         if len(classes) > 2:
-            return numbers, classes, "softmax"
-        return numbers[:, None], classes, "logistic"
+            return places, classes, "softmax"
+        return places[:, None], classes, "logistic"
 
     def _score_of_outputs(self, found: Any, targets: Any, weight: Any) -> float:
         """The accuracy."""

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 from sklearn.utils import shuffle
 
-from train.engine.compiled import kept
+from train.engine.compiled import kept, quick
 from train.engine.devices import set_up
 from train.engine.input_pipeline import Data
 from train.engine.placement import on_host, placed
 from train.engine.program import State
 from train.engine.sharding import Spread
 from train.estimators.architecture import Numbers, Shape, precision
-from train.estimators.grouping import grouped, rounded
+from train.estimators.grouping import LITTLE, grouped, operations, rounded
 from train.estimators.run import Run
 
 
@@ -83,9 +83,10 @@ class _Group:
         def predict(state, numbers, held, data):
             return program.predict(state, numbers, data._replace(x=data.x[held]))
 
-        key = (shape, spread.key)
-        self._train = kept((key, "train"), lambda: spread.compiled(train_batches))
-        self._predict = kept((key, "predict"), lambda: spread.compiled(predict))
+        little = sum(operations(shape, run) for run in runs) < LITTLE
+        key = (shape, spread.key, little)
+        self._train = kept((key, "train"), lambda: spread.compiled(train_batches, quick(little)))
+        self._predict = kept((key, "predict"), lambda: spread.compiled(predict, quick(True)))
 
     def train(self) -> None:
         """Train until all runs are over."""
