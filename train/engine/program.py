@@ -239,7 +239,9 @@ def make_program(
         moments = jax.tree.map(
             lambda new, old: jnp.where(state.step == 0, new, old), fresh, state.moments
         )
-        start = state._replace(moments=moments), jnp.zeros(2, wide)
+        # Each run of a spread has sums of its own; a constant would be the same for all.
+        sums = jnp.zeros(2, wide) + (0 * count).astype(wide)
+        start = state._replace(moments=moments), sums
         return jax.lax.fori_loop(0, count, step, start)
 
     def value_and_gradient(state, hyper, data):

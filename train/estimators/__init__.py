@@ -5,5 +5,6 @@ it trains all candidates on all folds together.
 """
 
 from train.estimators.mlp import MLPClassifier, MLPRegressor
+from train.estimators.sweep_search import SweepSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "SweepSearchCV"]

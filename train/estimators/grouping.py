@@ -13,7 +13,7 @@ _FEATURES, _BATCHES = (16, 64), (32, 256)
 
 # Floating-point operations that take as long as compiling a program does; and as long as compiling
 # it to be fast instead of at once.
-_COMPILATION, LITTLE = 3e10, 3e9
+COMPILATION, LITTLE = 3e10, 3e9
 
 
 def grouped(runs: Sequence[Run]) -> dict[Any, list[Run]]:
@@ -65,7 +65,7 @@ def _widened(shapes: Sequence[Shape], runs: Sequence[Run]) -> list[Shape]:
         more = operations(wide, run) - operations(shape, run) if shape.widens else math.inf
         extra[shape] = extra.get(shape, 0.0) + (0.0 if wide == shape else more)
     return [
-        shape._replace(hidden=widest[_but_widths(shape)]) if extra[shape] < _COMPILATION else shape
+        shape._replace(hidden=widest[_but_widths(shape)]) if extra[shape] < COMPILATION else shape
         for shape in shapes
     ]
 

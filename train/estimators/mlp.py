@@ -60,7 +60,7 @@ class _MLP(BaseEstimator):
             if self.solver == "lbfgs":
                 lbfgs.train(run, X)
             else:
-                training.train([run], X, *sweep.compiled_for())
+                training.train([run], X, sweep.compiled())
         self._adopt(run, incremental)
         return self
 

@@ -1,13 +1,14 @@
 """Fits that a search has done already, of many estimators in one program."""
 
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from train.estimators.architecture import Shape
 from train.estimators.run import Run
 
 
@@ -42,7 +43,7 @@ class Fit:
         some = np.linspace(0, len(x) - 1, 32).astype(int)
         if (self.weight is None) != (weight is None):
             return False
-        same = weight is None or np.array_equal(self.weight[self.rows], weight)
+        same = self.weight is None or np.array_equal(self.weight[self.rows], weight)
         return bool(
             same
             and x.shape[1] == self.x.shape[1]
@@ -57,11 +58,11 @@ class Done:
 
     Attributes:
         fits: in the order in which the search will ask for them.
-        as_many: how many runs the program was compiled for, and the steps of the longest epoch.
+        compiled: what was compiled for them.
     """
 
     fits: list[Fit]
-    as_many: tuple[int, int] = (0, 0)
+    compiled: Mapping[Shape, Any]
 
 
 _DONE: contextvars.ContextVar[Done | None] = contextvars.ContextVar("done", default=None)
@@ -89,7 +90,7 @@ def taken(estimator: Any, x: np.ndarray, y: np.ndarray, weight: Any) -> Run | No
     return None
 
 
-def compiled_for() -> tuple[int, int]:
-    """Return for how many runs, and steps of an epoch, a search around this fit has compiled."""
+def compiled() -> Mapping[Shape, Any]:
+    """Return what a search around this fit has compiled."""
     found = _DONE.get()
-    return (0, 0) if found is None else found.as_many
+    return {} if found is None else found.compiled

@@ -2,8 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,27 +17,71 @@ from train.engine.placement import on_host, placed
 from train.engine.program import State
 from train.engine.sharding import Spread
 from train.estimators.architecture import Numbers, Shape, precision
-from train.estimators.grouping import LITTLE, grouped, operations, rounded
+from train.estimators.grouping import COMPILATION, LITTLE, grouped, operations, rounded
 from train.estimators.run import Run
 
 
-def train(runs: Sequence[Run], x: np.ndarray, as_many: int = 0, longest: int = 0) -> None:
+class Sizes(NamedTuple):
+    """What was compiled for runs of a program; other runs may use it.
+
+    Attributes:
+        shape: of the program.
+        batch: entries of a batch.
+        rows: how many runs it takes.
+        steps: how many steps an epoch has at most.
+        examples: how many there are.
+        little: whether it was compiled at once instead of to be fast.
+    """
+
+    shape: Shape
+    batch: int
+    rows: int
+    steps: int
+    examples: int
+    little: bool
+
+    def hold(self, others: "Sizes") -> bool:
+        """Whether runs of other sizes fit."""
+        same = self.batch == others.batch
+        pairs = zip(self[2:5], others[2:5], strict=True)
+        return same and all(mine >= least for mine, least in pairs)
+
+
+NONE: Mapping[Shape, Sizes] = MappingProxyType({})
+
+
+def train(
+    runs: Sequence[Run], x: np.ndarray, known: Mapping[Shape, Sizes] = NONE, longest: int = 0
+) -> dict[Shape, Sizes]:
     """Train runs to their ends.
 
     Args:
         runs: what to train; their attributes are set.
         x: the examples of all runs, [N, features].
-        as_many: how many runs a program is compiled for, where they are fewer.
-        longest: likewise, the steps of an epoch.
+        known: what was compiled for runs of such shapes before, to be used again.
+        longest: for how many examples of a run to compile, where these runs have fewer.
+
+    Returns:
+        What was compiled for each shape.
     """
     set_up()
-    examples = _Examples(x)
+    examples, compiled = _Examples(x), {}
     for (shape, batch, held, _), group in grouped(runs).items():
         started = time.perf_counter()
+        work = sum(operations(shape, run) for run in group)
+        most = max(max(run.steps, -(-longest // run.batch_size)) for run in group)
+        steps = 2 ** (most - 1).bit_length()
+        sizes = Sizes(shape, batch, len(group), steps, rounded(len(x)), work < LITTLE)
+        like = known.get(group[0].shape)
+        # A program of many runs trains a single one on one core.
+        if like is not None and like.hold(sizes) and work < 3 * COMPILATION:
+            sizes = like
         with precision(shape.dtype):
-            _Group(shape, batch, held, group, examples, as_many, longest).train()
+            _Group(sizes, held, group, examples).train()
         for run in group:
             run.seconds = (time.perf_counter() - started) / len(group)
+            compiled[run.shape] = sizes
+    return compiled
 
 
 class _Examples:
@@ -44,13 +89,12 @@ class _Examples:
 
     def __init__(self, x: np.ndarray):
         self._x, self._placed = x, dict[Any, Any]()
-        self.size = rounded(len(x))
 
-    def placed(self, shape: Shape, sharding: Any) -> Any:
-        """Return them on the devices, [size, features of the shape], filled up with 0."""
-        key = (shape.features, shape.dtype, sharding)
+    def placed(self, sizes: Sizes, sharding: Any) -> Any:
+        """Return them on the devices, [examples, features of the program], filled up with 0."""
+        key = (sizes.examples, sizes.shape.features, sizes.shape.dtype, sharding)
         if key not in self._placed:
-            filled = np.zeros((self.size, shape.features), shape.dtype)
+            filled = np.zeros(key[:2], sizes.shape.dtype)
             filled[: len(self._x), : self._x.shape[1]] = self._x
             self._placed[key] = placed(filled, sharding)
         return self._placed[key]
@@ -59,23 +103,14 @@ class _Examples:
 class _Group:
     """Runs of one program; each row of its arrays is a run, the last repeated at the end."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        batch: int,
-        held: int | None,
-        runs: list[Run],
-        examples: _Examples,
-        as_many: int,
-        longest: int,
-    ):
-        self._shape, self._batch, self._held, self._runs = shape, batch, held, runs
-        self._spread = spread = Spread("runs", max(len(runs), as_many), None)
+    def __init__(self, sizes: Sizes, held: int | None, runs: list[Run], examples: _Examples):
+        self._sizes, self._held, self._runs = sizes, held, runs
+        self._shape = shape = sizes.shape
+        self._spread = spread = Spread("runs", sizes.rows, None)
         self._rows = [min(row, len(runs) - 1) for row in spread.rows]
-        self._steps = 2 ** (max(longest, *(run.steps for run in runs)) - 1).bit_length()
         self._data = self._placed_data(examples)
         self._orders = _orders(runs)
-        program = shape.program
+        program, little = shape.program, sizes.little
 
         def train_batches(state, numbers, batches, count, data):
             return program.train_batches(state, numbers, data, batches, count)
@@ -83,7 +118,6 @@ class _Group:
         def predict(state, numbers, held, data):
             return program.predict(state, numbers, data._replace(x=data.x[held]))
 
-        little = sum(operations(shape, run) for run in runs) < LITTLE
         key = (shape, spread.key, little)
         self._train = kept((key, "train"), lambda: spread.compiled(train_batches, quick(little)))
         self._predict = kept((key, "predict"), lambda: spread.compiled(predict, quick(True)))
@@ -125,7 +159,8 @@ class _Group:
         return state
 
     def _placed_data(self, examples: _Examples) -> Data:
-        size, dtype, sharding = examples.size, self._shape.dtype, self._spread.shared
+        size, dtype = self._sizes.examples, self._shape.dtype
+        sharding = self._spread.shared
         first = self._runs[0].targets
         kind = dtype if first.dtype.kind == "f" else first.dtype
         y, weight = np.zeros((size, *first.shape[1:]), kind), np.ones(size, dtype)
@@ -134,7 +169,7 @@ class _Group:
             if run.weight is not None:
                 weight[run.rows] = run.weight
         affine = np.zeros((), dtype), np.ones((), dtype)
-        x = examples.placed(self._shape, sharding)
+        x = examples.placed(self._sizes, sharding)
         return Data(x, *placed((y, *affine, weight), sharding))
 
     def _numbers(self) -> Any:
@@ -150,7 +185,7 @@ class _Group:
 
         What is over, or a row that repeats a run, takes none.
         """
-        batches = np.zeros((len(self._rows), self._steps, self._batch), np.int32)
+        batches = np.zeros((len(self._rows), self._sizes.steps, self._sizes.batch), np.int32)
         counts = np.zeros(len(self._rows), np.int32)
         drawn: dict[int, np.ndarray] = {}
         for row, (run, order) in enumerate(zip(self._runs, self._orders, strict=True)):
