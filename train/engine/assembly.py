@@ -11,6 +11,7 @@ from rich.progress import track
 from jaxnets import layers
 from train.data import Dataset, split
 from train.engine import dry_run, input_pipeline
+from train.engine.compiled import kept
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, hyperparameters
 from train.engine.memory import check_memory
@@ -34,7 +35,6 @@ class Assembly(Generic[R]):
         self._sweep, self._network, self._dataset = sweep, network, dataset
         # Groups that follow one another see the same images, which are on the device once.
         self._sets = functools.lru_cache(1)(functools.partial(input_pipeline.on_device, dataset))
-        self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
@@ -83,18 +83,25 @@ class Assembly(Generic[R]):
         ]
         dry_run.show(groups, found, count, console)
 
-    def _made_program(self, shape: R) -> Program:
-        """What all runs of a shape share."""
-        training, classes = shape.training, len(self._dataset.classes)
-        return make_program(
-            lambda hyper: self._network(shape, hyper, classes),
-            self._dataset.x_train.shape[1:],
-            training.optimizer,
-            schedule=schedule(shape, self._dataset),
-            changes=augmentations(shape.data.augment) or (),
-            precision=training.precision,
-            gradient=training.gradient,
-        )
+    def _program(self, shape: R) -> Program:
+        """What all runs of a shape share; made once in a process, as is what it compiles to."""
+        # Of the data set it holds nothing but these.
+        network, classes = self._network, len(self._dataset.classes)
+        images, decays = self._dataset.x_train.shape[1:], schedule(shape, self._dataset)
+        training = shape.training
+
+        def made() -> Program:
+            return make_program(
+                lambda hyper: network(shape, hyper, classes),
+                images,
+                training.optimizer,
+                schedule=decays,
+                changes=augmentations(shape.data.augment) or (),
+                precision=training.precision,
+                gradient=training.gradient,
+            )
+
+        return kept((network, shape, images, classes, decays), made)
 
 
 def schedule(run: Run, dataset: Dataset) -> Schedule:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.engine import segments
+from train.engine.compiled import kept
 from train.engine.hyperparameters import Hyper, stack
 from train.engine.input_pipeline import Data, Sets, batches
 from train.engine.placement import on_host, placed
@@ -77,9 +78,15 @@ class Trainer:
             return program.gradient_norms(state, hyper, data, batch)
 
         self._sets = spread.placed(sets)
-        self._train_segment = spread.compiled(train_segment, donate_argnums=0)
-        self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
-        self._gradient_norms = spread.compiled(gradient_norms)
+        # Another trainer of the program in this process compiles nothing.
+        key = (program, spread.key)
+        self._train_segment = kept(
+            (key, "train"), lambda: spread.compiled(train_segment, donate_argnums=0)
+        )
+        self._evaluate = kept(
+            (key, "evaluate"), lambda: spread.compiled(spread.over_examples(program.evaluate))
+        )
+        self._gradient_norms = kept((key, "norms"), lambda: spread.compiled(gradient_norms))
         self._examples = len(sets.train.y)
         self.seconds = self.seconds_in_steps = 0.0
         keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])

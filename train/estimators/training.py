@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.utils import shuffle
 
 from train.engine.compiled import kept, quick
 from train.engine.devices import set_up
@@ -110,6 +109,8 @@ class _Group:
         self._rows = [min(row, len(runs) - 1) for row in spread.rows]
         self._data = self._placed_data(examples)
         self._orders = _orders(runs)
+        self._values: list[tuple[float, ...]] = []
+        self._placed_numbers: Any = None
         program, little = shape.program, sizes.little
 
         def train_batches(state, numbers, batches, count, data):
@@ -174,11 +175,12 @@ class _Group:
 
     def _numbers(self) -> Any:
         """The numbers of each run, [rows]; of an epoch, because the learning rate may change."""
-        columns = {
-            name: np.array([self._runs[row].numbers[name] for row in self._rows], self._shape.dtype)
-            for name in self._runs[0].numbers
-        }
-        return placed(Numbers(**columns), self._spread.own)
+        values = [tuple(self._runs[row].numbers.values()) for row in self._rows]
+        if values != self._values:
+            columns = np.array(values, self._shape.dtype).T
+            numbers = Numbers(**dict(zip(self._runs[0].numbers, columns, strict=True)))
+            self._values, self._placed_numbers = values, placed(numbers, self._spread.own)
+        return self._placed_numbers
 
     def _next_batches(self) -> tuple[Any, Any]:
         """The examples of each run's next epoch, [rows, steps, batch], and how many steps it has.
@@ -242,5 +244,8 @@ def _order(examples: int, random: np.random.RandomState, shuffled: bool) -> Iter
     order = np.arange(examples)
     while True:
         if shuffled:
-            order = shuffle(order, random_state=random)
+            # What sklearn.utils.shuffle does, in a tenth of its time for few examples.
+            indices = np.arange(examples)
+            random.shuffle(indices)
+            order = order[indices]
         yield order
