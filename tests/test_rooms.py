@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Each line may import the lines below it, and what stands in the same line where that is one room.
 ROOMS = (
     ("train.__main__", "train.mlp", "train.convnet", "train.compare", "jaxnets.__main__"),
+    ("train.estimators",),
     ("train.evaluate",),
     ("train.reproduce",),
     ("train.training_command",),

@@ -3,6 +3,7 @@
 Each line may import the lines below it:
 
 mlp, convnet, compare, evaluate/, reproduce/    the commands
+estimators/                                     networks with the interface of scikit-learn
 training_command, training_loop                 what the training commands share
 report/                                         progress, tables and figures
 run_directory/                                  what a run leaves behind

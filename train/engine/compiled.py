@@ -33,8 +33,8 @@ def kept(key: Hashable, make: Callable[[], T]) -> T:
         return _kept[key]
 
 
-# Options of XLA's on a CPU. For 64-100-10 with batch 200 and Adam, in seconds of one core: compiling
-# takes 1.7 without them, 0.6 with SOON and 0.3 with AT_ONCE; 320 steps then take 0.09, 0.08 and 0.25.
+# Options of XLA's on a CPU. For 64-100-10 with batch 200 and Adam, compiling takes 1.7 s of a core
+# without them, 0.6 with SOON and 0.3 with AT_ONCE; 320 steps then take 0.09, 0.08 and 0.25.
 _SOON = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 _AT_ONCE = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 

@@ -4,7 +4,8 @@
 it trains all candidates on all folds together.
 """
 
-from train.estimators.mlp import MLPClassifier, MLPRegressor
+from train.estimators.classifier import MLPClassifier
+from train.estimators.regressor import MLPRegressor
 from train.estimators.sweep_search import SweepSearchCV
 
 __all__ = ["MLPClassifier", "MLPRegressor", "SweepSearchCV"]

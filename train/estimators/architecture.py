@@ -122,8 +122,9 @@ class Shape(NamedTuple):
         else:
             rule = OPTIMIZERS[self.solver](numbers)
         moments = jax.eval_shape(rule.init, params)
-        key = jax.ShapeDtypeStruct((2,), np.uint32)
-        return State(jax.ShapeDtypeStruct((), np.int32), key, params, statistics, moments)
+        key: Any = jax.ShapeDtypeStruct((2,), np.uint32)
+        step: Any = jax.ShapeDtypeStruct((), np.int32)
+        return State(step, key, params, statistics, moments)
 
 
 def precision(dtype: str) -> Any:

@@ -36,7 +36,7 @@ def train(run: Run, x: np.ndarray) -> None:
         y[run.rows] = targets
         weight[run.rows] = 1.0 if run.weight is None else run.weight
         zero, one = np.zeros((), shape.dtype), np.ones((), shape.dtype)
-        data = jax.device_put(Data(filled, y, zero, one, weight))
+        data = Data(*jax.device_put((filled, y, zero, one, weight)))
         state = run.start(shape.state)
         packed, unpack = ravel_pytree(state.params)
         program = shape.program
@@ -65,7 +65,6 @@ def train(run: Run, x: np.ndarray) -> None:
         )
         run.state = state._replace(params=jax.tree.map(np.asarray, unpack(found.x)))
     run.n_iter, run.loss_curve = min(found.nit, options["max_iter"]), [float(found.fun)]
-    run.seen += run.n_iter * len(run.rows)
     if found.status != 0:
         warnings.warn(
             f"lbfgs failed to converge after {run.n_iter} iteration(s) (status={found.status}): "

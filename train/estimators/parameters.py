@@ -90,7 +90,7 @@ def widths(value: Any) -> tuple[int, ...] | None:
         found = [value] if isinstance(value, numbers.Integral) else list(value)
     except TypeError:
         return None
-    whole = all(isinstance(n, numbers.Integral) and not _is_flag(n) and n >= 1 for n in found)
+    whole = all(_whole(1).test(n) for n in found)
     return tuple(map(int, found)) if whole and not isinstance(value, str) else None
 
 

@@ -10,7 +10,6 @@ from train.engine.compiled import kept, quick
 from train.engine.devices import set_up
 from train.engine.input_pipeline import Data
 from train.engine.memory import Fitting
-from train.engine.program import State
 from train.estimators.architecture import Shape, any_numbers, precision, scores, tree_of
 from train.estimators.grouping import program_shape
 
@@ -39,12 +38,13 @@ def outputs(
     found = []
     with precision(shape.dtype):
         like, program = shape.state, shape.program
-        state = State(
-            np.int32(0),
-            np.zeros(2, np.uint32),
-            tree_of(like.params, coefs, intercepts, others[0]),
-            tree_of(like.statistics, [], [], others[1]),
-            None,
+        nothing: Any = None
+        state = like._replace(
+            step=nothing,
+            key=nothing,
+            params=tree_of(like.params, coefs, intercepts, others[0]),
+            statistics=tree_of(like.statistics, [], [], others[1]),
+            moments=None,
         )
         numbers = any_numbers()._replace(dropout=None)
         zero, one = np.zeros((), shape.dtype), np.ones((), shape.dtype)

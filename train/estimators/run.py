@@ -119,8 +119,9 @@ class Run:
         statistics = tree_of(like.statistics, [], [], self.others[1])
         if self.held is not None:
             self.best = (params, statistics)
-        key = np.array([0, self.key], np.uint32)
-        return State(np.int32(self.step), key, params, statistics, moments)
+        step: Any = np.int32(self.step)
+        key: Any = np.array([0, self.key], np.uint32)
+        return State(step, key, params, statistics, moments)
 
     def end_epoch(
         self, sums: np.ndarray, outputs: np.ndarray | None, learned: Callable[[], Any]
@@ -199,7 +200,8 @@ class Run:
 
 def _fitted(tree: Any, like: Any) -> Any:
     """Return the arrays of a tree in the dtypes of another; None where the shapes are others."""
-    if jax.tree.structure(tree) != jax.tree.structure(like):
+    mine: Any = jax.tree.structure(tree)
+    if mine != jax.tree.structure(like):
         return None
     pairs = list(zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True))
     if any(np.shape(a) != b.shape for a, b in pairs):

@@ -12,8 +12,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 
 from train.errors import ConfigError
-from train.estimators.mlp import MLPClassifier, MLPRegressor
+from train.estimators.classifier import MLPClassifier
 from train.estimators.parameters import check
+from train.estimators.regressor import MLPRegressor
 from train.estimators.sweep import Done, Fit, done
 from train.estimators.training import train
 

@@ -232,8 +232,8 @@ def _orders(runs: Sequence[Run]) -> list[Iterator[np.ndarray]]:
         # What has no seed of its own goes on with a generator that others may use, too.
         key: Any = number
         if isinstance(run.options["random_state"], int | np.integer):
-            _, keys, position, *_ = run.random.get_state()
-            key = (keys.tobytes(), position, len(run.rows), run.options["shuffle"])
+            state: Any = run.random.get_state()
+            key = (state[1].tobytes(), state[2], len(run.rows), run.options["shuffle"])
         if key not in known:
             known[key] = _order(len(run.rows), run.random, run.options["shuffle"])
         orders.append(known[key])
