@@ -134,9 +134,7 @@ def precision(dtype: str) -> Any:
 
 def any_numbers() -> Any:
     """Return numbers for a function that needs some, whichever."""
-    return Numbers(*[0.5] * len(Numbers._fields))._replace(
-        clip_norm=None, label_smoothing=None, decay=None
-    )
+    return Numbers(*[0.5] * len(Numbers._fields))._replace(clip_norm=None, label_smoothing=None)
 
 
 # --- scikit-learn's rules ------------------------------------------------------------------------

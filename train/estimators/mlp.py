@@ -58,7 +58,7 @@ class MLP(BaseEstimator):
                 lbfgs.train(run, X)
             else:
                 training.train([run], X, sweep.compiled())
-        self._adopt(run, incremental)
+        self._adopt(run)
         return self
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, Any, Any]:
@@ -212,7 +212,7 @@ class MLP(BaseEstimator):
         period = steps * (_needed("decay_epochs", self.schedule) or 1)
         return Schedule(self.schedule, period, steps * self.max_iter)
 
-    def _adopt(self, run: Run, incremental: bool) -> None:
+    def _adopt(self, run: Run) -> None:
         """Take over what was trained."""
         sizes = run.sizes
         self.coefs_, self.intercepts_, norms = lists_of(run.state.params, sizes)
@@ -222,7 +222,7 @@ class MLP(BaseEstimator):
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
             )
-        self._moments = (run.state.moments, int(run.state.step)) if incremental else None
+        self._moments = (run.state.moments, int(run.state.step))  # A partial_fit goes on.
         self._shape = run.shape
         self.n_layers_, self.n_outputs_ = len(sizes), run.shape.outputs
         self.out_activation_ = run.shape.head

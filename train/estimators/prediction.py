@@ -46,7 +46,7 @@ def outputs(
             statistics=tree_of(like.statistics, [], [], others[1]),
             moments=None,
         )
-        numbers = any_numbers()._replace(dropout=None)
+        numbers = any_numbers()
         zero, one = np.zeros((), shape.dtype), np.ones((), shape.dtype)
 
         def make(lockstep):

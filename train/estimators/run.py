@@ -105,7 +105,7 @@ class Run:
             best_loss, best_score = estimator.best_loss_, estimator.best_validation_score_
             self.best_loss = math.inf if best_loss is None else best_loss
             self.best_score = -math.inf if best_score is None else best_score
-        if with_moments and estimator._moments is not None:
+        if with_moments:
             self.moments, self.step = estimator._moments
 
     def start(self, like: State) -> State:

@@ -158,5 +158,7 @@ def test_numbers_are_traced_and_the_second_fit_of_a_shape_compiles_nothing():
     [LogisticRegression(), Pipeline([("scale", StandardScaler()), ("last", LogisticRegression())])],
 )
 def test_another_estimator_is_refused_in_one_line(estimator):
-    with pytest.raises(ValueError, match="^SweepSearchCV: estimator must be .* take GridSearchCV$"):
+    with pytest.raises(
+        ValueError, match=r"^SweepSearchCV: estimator must be .* take GridSearchCV$"
+    ):
         SweepSearchCV(estimator, {}).fit(X, Y)
