@@ -12,6 +12,7 @@ from rich.progress import track
 from jaxnets import layers
 from train.data import Dataset, split
 from train.engine import costs_shown, dry_run, input_pipeline
+from train.engine.compiled import forget_all, kept
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Sets
@@ -23,7 +24,7 @@ from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
 from train.flags.config import R, Run
 from train.flags.declaration import augmentations
-from train.flags.sweep import Group, Sweep
+from train.flags.sweep import Group, Sweep, shape_of
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, Hyper, int], layers.Layer]
@@ -37,7 +38,6 @@ class Assembly(Generic[R]):
         # Groups that follow one another see the same images, which are on the device once.
         self._sets = functools.lru_cache(1)(self._on_device)
         self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
-        self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
@@ -91,7 +91,7 @@ class Assembly(Generic[R]):
         stderr = Console(stderr=True)
         found = dry_run.all_expected(
             groups,
-            self.trainer,
+            self._new_trainer,
             lambda group: nbytes(self._state(cast(R, group.shape))),
             self._sweep.lockstep,
             over,
@@ -99,22 +99,37 @@ class Assembly(Generic[R]):
         )
         costs_shown.show(groups, found, count, console, self._sweep.shard)
 
+    def _new_trainer(self, group: Group) -> Trainer:
+        """Return what trains the runs of a group, with nothing compiled."""
+        forget_all()
+        return self.trainer(group)
+
     def _state(self, shape: R) -> Any:
         """The shapes and dtypes of what a run keeps from step to step."""
         return jax.eval_shape(self._program(shape).initialise, of_run(shape), jax.random.key(0))
 
-    def _made_program(self, shape: R) -> Program:
-        """What all runs of a shape share."""
-        training, classes = shape.training, len(self._dataset.classes)
-        return make_program(
-            lambda hyper: self._network(shape, hyper, classes),
-            self._dataset.x_train.shape[1:],
-            training.optimizer,
-            schedule=schedule(shape, self._dataset),
-            changes=augmentations(shape.data.augment) or (),
-            precision=training.precision,
-            gradient=training.gradient,
-        )
+    def _program(self, shape: R) -> Program:
+        """What all runs of a shape share; made once in a process, as is what it compiles to."""
+        # Of the data set it holds nothing but these, and of the run no number that is traced.
+        network, classes = self._network, len(self._dataset.classes)
+        inputs, decays = self._dataset.x_train.shape[1:], schedule(shape, self._dataset)
+        shape = shape_of(shape)
+        training, augment = shape.training, shape.data.augment
+        rest = (training.optimizer, training.precision, training.gradient)
+
+        def made() -> Program:
+            return make_program(
+                lambda hyper: network(shape, hyper, classes),
+                inputs,
+                training.optimizer,
+                schedule=decays,
+                changes=augmentations(augment) or (),
+                precision=training.precision,
+                gradient=training.gradient,
+            )
+
+        of = (network, type(shape), shape.network, augment, *rest)
+        return kept((*of, inputs, classes, decays), made)
 
 
 def schedule(run: Run, dataset: Dataset) -> Schedule:
