@@ -3,10 +3,12 @@
 Each line may import the lines below it:
 
 runs/                                           fit and load, for Python
-mlp, convnet, compare, evaluate/, reproduce/    the commands
-training_command, training, training_loop       what the training commands share
+mlp, convnet, custom, compare                   the commands, with
+evaluate/, reproduce/
+training/                                       what the training commands and fit share
 report/                                         progress, tables and figures
 run_directory/                                  what a run leaves behind
+custom_network/                                 a function of one's own as a network with flags
 engine/                                         the compiled training program
 data/                                           data sets
 processes/                                      how a command ends; several processes
@@ -17,14 +19,12 @@ errors, metrics                                 what every room may name
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from train.processes.launch import launched
+from train.processes.launch import COMMANDS, launched
 
 if TYPE_CHECKING:
     from train.runs import Runs as Runs
     from train.runs import fit as fit
     from train.runs import load as load
-
-COMMANDS = ("mlp", "convnet", "evaluate", "compare", "data", "reproduce")
 
 # From Python. They need JAX, which a command imports only when its flags are in order.
 _FROM_PYTHON = ("fit", "load", "Runs")

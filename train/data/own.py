@@ -191,9 +191,7 @@ def _label_values(values: Any, path: Path) -> np.ndarray:
     return values.astype(object).where(values.notna(), None).to_numpy()
 
 
-def _frames(
-    given: dict[str, Any], test: float | None, missing: str | None, name: str
-) -> Dataset:
+def _frames(given: dict[str, Any], test: float | None, missing: str | None, name: str) -> Dataset:
     """Return data frames with their labels as a data set."""
     frame = checked_frame(given["x"], "x")
     labels = read_labels(given["y"], "y")

@@ -83,13 +83,22 @@ def nbytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+Compiling = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 class Fitting:
     """A function of many runs, compiled where it fits into memory, and refused where it does not.
 
     To try would be too late: a system that has promised more memory than it has kills the process.
     """
 
-    def __init__(self, make: Callable[[int], Any], lockstep: int, choose: bool):
+    def __init__(
+        self,
+        make: Callable[[int], Any],
+        lockstep: int,
+        choose: bool,
+        compiling: Compiling = contextlib.nullcontext,
+    ):
         """Compile nothing yet.
 
         Args:
@@ -97,8 +106,10 @@ class Fitting:
                 for all n.
             lockstep: how many runs at a time are wished for.
             choose: take fewer where that many do not fit, rather than refuse.
+            compiling: makes a context that is entered while something is compiled.
         """
         self._make, self._lockstep, self._choose = make, lockstep, choose
+        self._compiling = compiling
         self._compiled: dict[Any, Any] = {}
         self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
@@ -120,6 +131,10 @@ class Fitting:
         Raises:
             MemoryError: it does not fit into memory; says with how many runs at a time it would.
         """
+        with self._compiling():
+            return self._compile(*arguments)
+
+    def _compile(self, *arguments: Any) -> Any:
         # As much as the process with the least: all have to compile the same.
         free, lockstep = min(gathered(free_memory())), self._lockstep
         compiled = _compiled(self._make(lockstep).lower(*arguments))

@@ -1,5 +1,6 @@
 """How runs, or the batch of each run, are spread over the devices of one process or of several."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.engine.input_pipeline import Data, Sets
-from train.engine.memory import Fitting
+from train.engine.memory import Compiling, Fitting
 from train.engine.placement import assembled, placed
 
 
@@ -23,7 +24,13 @@ class Spread:
         indices: the sharding of the examples of its steps, [rows, steps, batch size].
     """
 
-    def __init__(self, shard: str, runs: int, lockstep: int | None):
+    def __init__(
+        self,
+        shard: str,
+        runs: int,
+        lockstep: int | None,
+        compiling: Compiling = contextlib.nullcontext,
+    ):
         """Divide.
 
         Args:
@@ -31,7 +38,9 @@ class Spread:
                 size is then a multiple of the number of devices.
             runs: how many runs there are.
             lockstep: how many runs a device computes at a time; None to choose.
+            compiling: makes a context that is entered while something is compiled.
         """
+        self._compiling = compiling
         mesh = _mesh(shard, runs)
         self._runs_mesh = mesh if shard == "runs" else None
         self._batch_mesh = mesh if shard == "batch" else None
@@ -66,7 +75,7 @@ class Spread:
                 **options,
             )
 
-        return Fitting(make, self._lockstep, self._choose)
+        return Fitting(make, self._lockstep, self._choose, self._compiling)
 
     def over_examples(self, evaluate: Callable[..., Any]) -> Callable[..., Any]:
         """Return `Program.evaluate` of one run, with each device at its part of the examples.

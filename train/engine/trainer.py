@@ -3,6 +3,7 @@
 Long: one class, the state of a training and all that changes it.
 """
 
+import contextlib
 import itertools
 import math
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from train.engine import segments
 from train.engine.hyperparameters import Hyper, stack
 from train.engine.input_pipeline import Data, Sets, batches
+from train.engine.memory import Compiling
 from train.engine.placement import on_host, placed
 from train.engine.program import Program, State
 from train.engine.sharding import Spread
@@ -48,6 +50,7 @@ class Trainer:
         sets: Sets,
         lockstep: int | None = None,
         shard: str = "runs",
+        compiling: Compiling = contextlib.nullcontext,
     ):
         """Draw the initial states.
 
@@ -60,9 +63,10 @@ class Trainer:
             lockstep: how many runs a device computes at a time; None to choose.
             shard: what is spread over all devices, "runs", or the batch of each run, "batch"; its
                 size is then a multiple of the number of devices.
+            compiling: makes a context that is entered while something is compiled.
         """
         self.runs, self._training = len(seeds), training
-        self._spread = spread = Spread(shard, self.runs, lockstep)
+        self._spread = spread = Spread(shard, self.runs, lockstep, compiling)
         self._hypers = stack([hypers[run] for run in spread.rows])
         self._seeds = seeds
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))

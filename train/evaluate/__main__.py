@@ -20,7 +20,7 @@ from train.errors import DataError, StoreError
 from train.evaluate import confusion_matrix, predictions
 from train.processes.exit_status import answer
 from train.report import figures
-from train.run_directory import data_file, files, reader, summary
+from train.run_directory import data_file, files, reader, rebuilt, summary
 from train.run_directory.reader import Results
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ class Arguments(NamedTuple):
             help_behavior_hint="(default: not used)",
         ),
     ] = None
+    network: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE.py:FUNCTION",
+            help="Where the code of the network of a run of train.custom is: it is run only where "
+            "you name it, and as it was in training.",
+            help_behavior_hint="(default: a network of this project)",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -83,7 +92,8 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    network, run = reader.run(stored, index)
+    made = rebuilt.made(stored, asked.network)
+    run = rebuilt.run(stored, index, made.kind)
     known = None if asked.predict is None else data_file.read(stored)
     dataset = load_for(run) if known is None else known.dataset
     if dataset.fingerprint != stored.config.fingerprint:
@@ -108,7 +118,7 @@ def _evaluate(asked: Arguments) -> None:
     }
     with explained():
         affine = known and known.affine(run)
-        found = trained_network.load(stored, index, network, run, dataset, affine)
+        found = trained_network.load(stored, index, made.network, run, dataset, affine)
         print(f"{stored.path}: {why}")
         if given is None:
             _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
@@ -191,34 +201,27 @@ def _classify(
     labels, logits = np.asarray(examples.y), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
     matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
-    right = int(np.trace(matrix))
-    accuracy = right / len(labels)
+    accuracy = (right := int(np.trace(matrix))) / len(labels)
     print(
         f"{dataset.name}, {split} set: accuracy {accuracy:.4f} ({right} of {len(labels)}), "
         f"loss {loss.mean():.4f} nats"
     )
     if recorded is not None and recorded != accuracy:
-        print(f"summary.json says {recorded:.4f}: this device computes otherwise than that one")
-    classes = confusion_matrix.per_class(matrix, dataset.classes)
-    confusion_matrix.show(matrix, classes)
+        print(f"summary.json says {recorded:.4f}: this device rounds differently from the other")
+    classes = confusion_matrix.per_class(labels, predicted, dataset.classes)
+    average = confusion_matrix.macro(labels, predicted, len(dataset.classes))
+    confusion_matrix.show(matrix, classes, average)
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
+    found = zip(worst, probabilities(logits[worst]), strict=True)
     mistakes = [
-        {
-            "index": int(i),
-            "true": dataset.classes[labels[i]],
-            "true_probability": float(share[labels[i]]),
-            "predicted": dataset.classes[predicted[i]],
-            "probability": float(share[predicted[i]]),
-            "loss": float(loss[i]),
-        }
-        for i, share in zip(worst, probabilities(logits[worst]), strict=True)
+        _mistake(int(i), share, labels[i], predicted[i], loss[i], dataset.classes)
+        for i, share in found
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-    white = dataset.white
     if figures.is_picture(dataset.schema.shape):
-        _draw(mistakes, np.asarray(examples.x[worst]), white, out / "mistakes.png", title)
+        _draw(mistakes, np.asarray(examples.x[worst]), dataset.white, out / "mistakes.png", title)
     else:
         (out / "mistakes.png").unlink(missing_ok=True)  # It would be that of another evaluation.
         print()
@@ -229,11 +232,26 @@ def _classify(
         "accuracy": accuracy,
         "loss": float(loss.mean()),
         "classes": classes,
+        "macro_average": average,
         "confusion": matrix.tolist(),
         "mistakes": mistakes,
     }
     files.write_json(out / "evaluation.json", evaluation)
     print(f"numbers  {out / 'evaluation.json'}")
+
+
+def _mistake(
+    index: int, share: np.ndarray, label: int, predicted: int, loss: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what evaluation.json says of an example that was classified wrong."""
+    return {
+        "index": index,
+        "true": classes[label],
+        "true_probability": float(share[label]),
+        "predicted": classes[predicted],
+        "probability": float(share[predicted]),
+        "loss": float(loss),
+    }
 
 
 def _draw(

@@ -9,13 +9,15 @@ Long: all flags, with their help.
 """
 
 import dataclasses
+import functools
 import math
 import re
+import shlex
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import tyro
 
@@ -131,6 +133,28 @@ class Convnet(Network):
     initial_std: _InitialStd = None
     negative_slope: _NegativeSlope = None
     alpha: _Alpha = None
+
+
+class Source(NamedTuple):
+    """The code of a network of one's own.
+
+    Attributes:
+        name: FILE.py:FUNCTION with an absolute path, or PACKAGE.MODULE:FUNCTION.
+        sha256: of the file; "" where there is none.
+    """
+
+    name: str
+    sha256: str
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self.name.rpartition(":")[2]
+
+
+@dataclass(frozen=True)
+class Own(Network):
+    """A network of one's own: a subclass has a field for each keyword of its function."""
 
 
 @dataclass(frozen=True)
@@ -442,18 +466,42 @@ class Output:
 
 @dataclass(frozen=True)
 class Run:
-    """A run; each command has its own network."""
+    """A run; each command has its own network.
+
+    Attributes:
+        command: the module that trains it, such as train.mlp.
+        source: the code of its network, where that is not of this project.
+    """
+
+    command: ClassVar[str] = ""
+    source: ClassVar[Source | None] = None
 
     network: Network = Network()
     data: Data = Data()
     training: Training = Training()
     output: Output = Output()
 
+    @classmethod
+    def started(cls) -> str:
+        """Return the words that start the command."""
+        own = [] if cls.source is None else [shlex.quote(cls.source.name)]
+        return " ".join(["python -m", cls.command, *own])
+
+    @classmethod
+    def settled(cls, runs: Sequence[Any], shape: tuple[int, ...], classes: int) -> tuple[Any, ...]:
+        """Return runs of this class as they are trained on examples of a shape, of some classes.
+
+        Raises:
+            Refusal: their network does not take these data.
+        """
+        return tuple(runs)
+
 
 @dataclass(frozen=True)
 class MlpRun(Run):
     """A run of `python -m train.mlp`."""
 
+    command: ClassVar[str] = "train.mlp"
     network: Mlp = Mlp()
 
 
@@ -461,6 +509,7 @@ class MlpRun(Run):
 class ConvnetRun(Run):
     """A run of `python -m train.convnet`."""
 
+    command: ClassVar[str] = "train.convnet"
     network: Convnet = Convnet()
 
 
@@ -490,15 +539,35 @@ def replaced(run: R, found: Mapping[str, Any]) -> R:
 # --- what the fields say -------------------------------------------------------------------------
 
 
-def _declared() -> Iterator[tuple[str, Flag]]:
-    """Yield what is declared of each flag, those of the training first."""
-    for part in (Training, Mlp, Convnet, Data, Lockstep, Machines, Output):
+def _declared(*parts: type) -> Iterator[tuple[str, Flag]]:
+    """Yield what is declared of each flag of some dataclasses."""
+    for part in parts:
         for name, hint in typing.get_type_hints(part, include_extras=True).items():
             notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
             yield name, next((note for note in notes if isinstance(note, Flag)), Flag())
 
 
-FLAGS = dict(_declared())
+def parts(kind: type[Run]) -> Mapping[str, type]:
+    """Return the dataclasses of a run by the name of their field."""
+    known: Any = kind
+    return _known(known)[0]
+
+
+def declared(kind: type[Run]) -> Mapping[str, Flag]:
+    """Return what is declared of each flag of a command."""
+    known: Any = kind
+    return _known(known)[1]
+
+
+@functools.cache  # For mypy the class of a dataclass is not hashable, so this takes Any.
+def _known(kind: Any) -> tuple[Mapping[str, type], Mapping[str, Flag]]:
+    hints = typing.get_type_hints(kind)
+    found = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return found, dict(_declared(*found.values(), Lockstep, Machines))
+
+
+# Those of all commands of this project, of the training first.
+FLAGS = dict(_declared(Training, Mlp, Convnet, Data, Lockstep, Machines, Output))
 
 # The numbers in which the runs of one compiled program may differ.
 TRACED = tuple(name for name, flag in FLAGS.items() if flag.traced)

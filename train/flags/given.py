@@ -15,6 +15,7 @@ from train.flags.config import FLAGS, ONE_VALUE, Lockstep, Machines, Run
 from train.flags.constraints import option
 from train.flags.declaration import data_path
 from train.flags.sweep import TO_THE_END
+from train.flags.typed import as_typed
 
 # What may differ when a run is resumed: where the files are.
 PLACES = ("out", "resume", "data_dir")
@@ -167,7 +168,7 @@ def with_several_values(kind: type[Run]) -> Any:
                     hint = tuple[hint, ...]  # type: ignore[valid-type]
             fields.append((field.name, hint, dataclasses.field(default=default)))
         # Tyro leaves a line of its own to what begins with a digit or a dash.
-        names = {"__doc__": re.sub(r"\n {8,}", " ", inspect.getdoc(part) or "")}
+        names = {"__doc__": as_typed(re.sub(r"\n {8,}", " ", inspect.getdoc(part) or ""))}
         return dataclasses.make_dataclass(part.__name__, fields, namespace=names, frozen=True)
 
     parts = {f.name: typing.get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}

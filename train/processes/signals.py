@@ -127,7 +127,7 @@ class Signals:
             if (first := pipe.read(1)) and not self._held:
                 self._see_it_raised(first[0], pipe)
             elif first and not _Aside.waiting:
-                print("saves as soon as it can; a second signal ends it at once", file=sys.stderr)
+                print("Saving… press Ctrl-C again to quit without saving.", file=sys.stderr)
             if number := pipe.read(1):
                 os._exit(128 + number[0])
 

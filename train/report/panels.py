@@ -10,7 +10,7 @@ import numpy as np
 
 from train.flags.config import FLAGS
 from train.metrics import METRICS, RANKED_BY
-from train.report import style, tables
+from train.report import labels, style
 from train.run_directory import summary
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
     Args:
         rows: of summary.json.
     """
-    names = tables.varying(rows)
+    names = labels.varying(rows)
     values = {name: {row["config"].get(name) for row in rows} for name in names}
     numbers = [name for name in names if all(_is_number(value) for value in values[name])]
     if len(names) == len(numbers) == 2:
@@ -46,7 +46,7 @@ def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
         if len(set(_values(rows, name))) >= _FEWEST_VALUES
     ]
     return [
-        lambda figure, axes, name=name: _scatter(axes, rows, name)  # type: ignore[misc]
+        lambda figure, axes, name=name: _scatter(axes, rows, name, name == real[0])  # type: ignore[misc]
         for name in real[:_MOST_PANELS]
     ]
 
@@ -69,7 +69,7 @@ def _final(row: dict[str, Any], split: str) -> dict[str, Any]:
     return found
 
 
-def _scatter(axes: "Axes", rows: Sequence[dict[str, Any]], name: str) -> None:
+def _scatter(axes: "Axes", rows: Sequence[dict[str, Any]], name: str, legend: bool) -> None:
     """Draw the final accuracy of each configuration over a number, the best as a star."""
     split = summary.judge(*rows)
     points = [
@@ -91,9 +91,12 @@ def _scatter(axes: "Axes", rows: Sequence[dict[str, Any]], name: str) -> None:
     bars = std if std.any() else None
     axes.errorbar(where, mean, bars, fmt="o", color=colour, markersize=5, capsize=2, alpha=0.8)
     best: dict[str, Any] = {"color": style.STYLES[2]["color"], "markeredgecolor": "black"}
-    axes.plot(where[:1], mean[:1], "*", markersize=15, label="best", **best)
-    style.scale(axes, METRICS[RANKED_BY], [[value] for value in mean])
-    axes.legend(loc="best", fontsize="small")
+    axes.plot(where[:1], mean[:1], "*", markersize=15, zorder=5, label="best", **best)
+    style.scale(
+        axes, METRICS[RANKED_BY], [[m - s, m + s, m] for m, s in zip(mean, std, strict=True)]
+    )
+    if legend:
+        axes.legend(loc="best", fontsize="small")
     # A number without a law, such as a batch size, mostly has values that are multiples.
     several = law is None and max(where) >= 8 * min(where)
     if min(where) > 0 and max(where) > min(where) and (law in ("log", "log from 1") or several):
@@ -114,8 +117,8 @@ def _heat_map(
         mean = _final(row, split)["mean"]
         cell = lines.index(row["config"][down]), columns.index(row["config"][across])
         best[cell] = np.fmax(best[cell], np.nan if mean is None else mean)
-    axes.set_xticks(range(len(columns)), [f"{value}" for value in columns])
-    axes.set_yticks(range(len(lines)), [f"{value}" for value in lines])
+    axes.set_xticks(range(len(columns)), list(map(labels.value_of, columns)))
+    axes.set_yticks(range(len(lines)), list(map(labels.value_of, lines)))
     axes.set(xlabel=across.replace("_", " "), ylabel=down.replace("_", " "))
     known = best[~np.isnan(best)]
     if not len(known):

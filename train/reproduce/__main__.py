@@ -22,6 +22,7 @@ from train.flags.constraints import check_value
 from train.flags.options import DataDir
 from train.flags.suggestions import near, separated
 from train.flags.terminal import shortened
+from train.flags.typed import as_typed
 from train.processes.exit_status import answer
 from train.report import figures, panels
 from train.report.console import output
@@ -110,7 +111,7 @@ def listing(console: Console) -> None:
         console.print(Text(f"{experiment.name}  {experiment.title}", style="bold"))
         console.print(Text(f"    {experiment.source}; {_duration(experiment)}"))
         for command in experiment.commands:
-            console.print(Text(f"    python -m train.{command}"), soft_wrap=True)
+            console.print(Text(as_typed(f"    python -m train.{command}")), soft_wrap=True)
         for reported in experiment.reported:
             where = f"{_words(reported.where)}: " if reported.where else ""
             metric = f"{reported.which} {reported.metric.replace('_', ' ')}"
@@ -151,7 +152,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
         words += ["--seeds", str(1 if options.quick else options.seeds), "--out", str(directory)]
         if options.data_dir is not None:
             words += ["--data-dir", str(options.data_dir)]
-        print(f"\npython -m train.{module} {' '.join(words)}", flush=True)
+        print(as_typed(f"\npython -m train.{module} {' '.join(words)}"), flush=True)
         status: int = importlib.import_module(f"train.{module}").main(words)
         if status:
             return status

@@ -13,7 +13,7 @@ from train.processes.collectives import gathered, is_first, wait
 from train.run_directory import group_folders, manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
-from train.run_directory.keeper import Keeper, row
+from train.run_directory.keeper import Keeper, row, stacked
 from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:
@@ -67,12 +67,7 @@ class Saver(Keeper):
         """
         if not is_first():
             wait()
-        number, notes = 1, manifest.notes_before(self._directory.config)
-        if notes and not self._directory.reaches(notes["metrics"]):
-            raise StoreError(
-                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
-                f"run held that is trained on; put it back from a copy"
-            )
+        number, notes = 1, self._before_all()
         errors: list[CheckpointError] = []
         problems: list[str] = []
         path = group_folders.parameters(self._directory.path, number)
@@ -112,6 +107,16 @@ class Saver(Keeper):
         if is_first():
             wait()
         return number
+
+    def _before_all(self) -> dict[str, Any] | None:
+        """What was known when the run ended that this one trains on; None where it trains none."""
+        notes = manifest.notes_before(self._directory.config)
+        if notes and not self._directory.reaches(notes["metrics"]):
+            raise StoreError(
+                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
+                f"run held that is trained on; put it back from a copy"
+            )
+        return notes
 
     def _last_checkpoint(self, number: int) -> tuple[_Found | None, list[CheckpointError]]:
         """The last whole checkpoint of a group in training, and what is wrong with later ones."""
@@ -241,7 +246,7 @@ class Saver(Keeper):
         started = time.perf_counter()
         tree, notes = trainer.snapshot()
         if self.learned:
-            tree["ended"] = _stacked(self.learned)
+            tree["ended"] = stacked(self.learned)
         notes = {**self._notes(number), "trainer": notes, "ended": sorted(self.learned)}
         save(group_folders.checkpoint(self._directory.path, number, trainer.step), tree, notes)
         if is_first():
@@ -268,7 +273,7 @@ class Saver(Keeper):
             save(path, tree, {**self._notes(number), "trainer": notes, "ended": []})
             older = [other for other in older if other != path]
         notes = {**self._notes(number), "runs": sorted(self.learned)}
-        save(group_folders.parameters(self._directory.path, number), _stacked(self.learned), notes)
+        save(group_folders.parameters(self._directory.path, number), stacked(self.learned), notes)
         self.learned = {}
         if is_first():
             for path in older:
@@ -287,11 +292,3 @@ class Saver(Keeper):
             "results": [result.end for result in self._results],
             "times": self.times,
         }
-
-
-def _stacked(ended: Mapping[int, Any]) -> Any:
-    """What runs have learned, in the order of their indices, as one tree of arrays [runs, ...]."""
-    import jax
-    import numpy as np
-
-    return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])

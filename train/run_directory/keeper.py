@@ -90,3 +90,11 @@ def row(tree: Any, number: int) -> Any:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def stacked(ended: Mapping[int, Any]) -> Any:
+    """What runs have learned, in the order of their indices, as one tree of arrays [runs, ...]."""
+    import jax
+    import numpy as np
+
+    return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])

@@ -5,7 +5,6 @@ checkpoints, and where there are none, as of runs of earlier versions, by what i
 """
 
 import contextlib
-import importlib
 import itertools
 import json
 import sys
@@ -14,10 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.sources import data_folder
-from train.errors import ConfigError, StoreError
-from train.flags.config import FLAGS, Run, flags, replaced
-from train.flags.constraints import check_together
+from train.errors import StoreError
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
 from train.run_directory import files, group_folders
 from train.run_directory.checkpoint import CheckpointError, load_notes
@@ -31,7 +27,7 @@ from train.run_directory.manifest import (
     read_manifest,
     whole,
 )
-from train.run_directory.stored_config import COMMANDS, Config, read_config, shown
+from train.run_directory.stored_config import Config, read_config, shown
 from train.run_directory.summary import (
     End,
     check_rows,
@@ -120,30 +116,6 @@ def check_metrics(path: Path, manifest: Manifest) -> None:
             f"{path / METRICS} does not have the checksum in {files.MANIFEST}: put it back from a "
             f"copy, or train again with another --out"
         )
-
-
-def run(results: Results, index: int) -> tuple[Any, Run]:
-    """Return the network of the command that trained a run, and the run.
-
-    Raises:
-        StoreError: config.json does not have all its flags, or they do not go together.
-    """
-    found = results.runs[index]
-    base = COMMANDS[results.config.command]()
-    try:
-        for name in flags(base).keys() - found.keys() - {"out", "resume", "tensorboard"}:
-            if FLAGS[name].before is ...:
-                raise ConfigError(f"{name}: is missing")
-            found = {**found, name: FLAGS[name].before}
-        check_together({name: (value,) for name, value in {**flags(base), **found}.items()})
-        if found["folds"] is not None and found["fold"] not in range(found["folds"]):
-            raise ConfigError(f"fold {found['fold']}: is none of {found['folds']}")
-    except ConfigError as error:
-        raise StoreError(f"{results.path / CONFIG} is damaged: {error}") from error
-    # The folder may be one of another machine; the fingerprint tells whether the data are others.
-    folder = data_folder(found["data_dir"])
-    network = importlib.import_module(results.config.command).network
-    return network, replaced(base, {**found, "data_dir": folder if folder.is_dir() else None})
 
 
 # --- metrics.jsonl -------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from jaxnets import ops
 from train.data import Dataset
 from train.data.split import held_out
 from train.engine import input_pipeline
-from train.engine.hyperparameters import Hyper, hyperparameters
+from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Data, Sets
 from train.engine.program import Program, State, make_program
 from train.errors import StoreError
-from train.flags.config import Run, flags
+from train.flags.config import Run
 from train.run_directory import checkpoint, group_folders
 from train.run_directory.reader import Results
 
@@ -98,12 +98,13 @@ def put_together(
         learned: returns its parameters and statistics, whose shapes and dtypes it is given.
         affine: its preprocessing; None to learn it from the data.
     """
+    (run,) = run.settled([run], dataset.x_train.shape[1:], len(dataset.classes))
     program = make_program(
         functools.partial(_of, network, run, len(dataset.classes)),
         dataset.x_train.shape[1:],
         precision=run.training.precision,
     )
-    hyper = hyperparameters(flags(run))
+    hyper = of_run(run)
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
     params, statistics = learned(shapes)
     state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)

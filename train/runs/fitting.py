@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from train import convnet, mlp, training
+from jaxnets.layers import Layer
+from train import convnet, mlp
+from train.custom_network import run_kind
 from train.data import Dataset, from_arrays
-from train.data.labels import given_labels
+from train.data.own import Options, check_unused
 from train.errors import ConfigError
-from train.flags.config import ConvnetRun, MlpRun, Run, flags
+from train.flags.config import ConvnetRun, Data, MlpRun, Run, flags
 from train.flags.constraints import option
 from train.flags.suggestions import near
 from train.processes.signals import Interruption, Stopped
@@ -19,8 +21,9 @@ from train.run_directory.trained_network import put_together
 from train.runs.reading import labels_of, of_directory
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
-from train.training import Job, Trained
-from train.training_command import parse
+from train.training.command import parse
+from train.training.job import Job, check, set_up
+from train.training.sweep import Trained, so_far, train
 
 # By name: the dataclass of a run, and what makes its network.
 NETWORKS: dict[str, tuple[type[Run], Callable[..., Any]]] = {
@@ -29,7 +32,7 @@ NETWORKS: dict[str, tuple[type[Run], Callable[..., Any]]] = {
 }
 
 
-def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
+def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
     """Train networks on data, all runs of a shape at once in one compiled program.
 
     Every flag of the training commands is a keyword by its name (`python -m train.mlp --help` lists
@@ -42,7 +45,9 @@ def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
         data: arrays (x, y) or (x, y, x_test, y_test); a `train.data.Dataset`; or what --dataset
             takes, such as "mnist" or "table.csv". None for "digits", or with `resume` for the data
             of that run.
-        network: "mlp" or "convnet".
+        network: "mlp" or "convnet"; a `jaxnets.layers.Layer`; or a function
+            `(classes, *, width: int = 64, rate: float = 0.1) -> Layer`, whose keywords become
+            flags.
         **flags: such as hidden=["100", "256-64"], learning_rate=[1e-3, 3e-3], seeds=5, epochs=20.
 
     Returns:
@@ -63,16 +68,10 @@ def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
         >>> runs.best.predict_proba(np.zeros((1, 8, 8, 1), np.uint8)).shape
         (1, 10)
     """
-    if network not in NETWORKS:
-        raise ConfigError(
-            f"network={network!r}: must be one of {', '.join(NETWORKS)}{near(network, NETWORKS)}"
-        )
-    kind, made = NETWORKS[network]
-    dataset, labels = _dataset(data)
-    name = data if dataset is None else dataset.name
-    sweep = _parsed(kind, {**flags, "dataset": name}, network)
-    job = training.check(sweep, network, dataset)
-    training.set_up(job)
+    name, kind, made = _network(network)
+    sweep = _parsed(kind, {**flags, "dataset": _name(data)}, name)
+    job = check(sweep, name, _dataset(data, sweep.runs[0].data))
+    set_up(job)
 
     from train.engine.assembly import Assembly
     from train.engine.memory import explained
@@ -82,26 +81,45 @@ def fit(data: Any = None, *, network: str = "mlp", **flags: Any) -> Runs:
     writes = sweep.directory is not None or sweep.runs[0].output.out is not None
     with explained(), Interruption() as signals:
         try:
-            found = training.train(job, assembly, signals, write=writes)
+            found = train(job, assembly, signals, write=writes)
         except Stopped as stopped:
-            kept = training.so_far(job, stopped)
+            kept = so_far(job, stopped)
             if kept is None:
                 raise KeyboardInterrupt from stopped
             found = kept
-    return _runs(job, found, made, labels)
+    return _runs(job, found, made, network)
 
 
-def _runs(job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray | None) -> Runs:
+def _network(network: Any) -> tuple[str, type[Run], Callable[..., Any]]:
+    """Return the command of a network, the dataclass of its runs, and what makes it."""
+    if isinstance(network, str):
+        if network not in NETWORKS:
+            raise ConfigError(
+                f"network={network!r}: must be one of {', '.join(NETWORKS)}, a Layer or a function"
+                f"{near(network, NETWORKS)}"
+            )
+        return network, *NETWORKS[network]
+    if not callable(network) and not isinstance(network, Layer):
+        raise TypeError(
+            f"network: must be one of {', '.join(NETWORKS)}, a Layer or a function; got "
+            f"{type(network).__name__}"
+        )
+    own = run_kind(network)
+    return own.name, own.kind, own.network
+
+
+def _runs(job: Job, found: Trained, made: Callable[..., Any], network: Any) -> Runs:
     """Return the results, whose networks come from memory, or from the run directory."""
-    labels = labels_of(job.sweep.runs[0], job.dataset) if labels is None else labels
+    labels = labels_of(job.dataset)
     path = None if found.directory is None else found.directory.path
+    own = None if isinstance(network, str) else network
 
-    def network(index: int) -> Network:
+    def trained_network(index: int) -> Network:
         run = job.sweep.runs[index]
         learned = found.keeper.learned.get(index)
         if learned is None:
             assert path is not None  # What is not in memory was written.
-            return of_directory(path, index, job.dataset, labels)
+            return of_directory(path, index, job.dataset, own)
         trained = put_together(
             made, run, job.dataset, lambda shapes: (learned["params"], learned["statistics"])
         )
@@ -112,21 +130,33 @@ def _runs(job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray
         RunRecords(indices[result.run], flags(result.run), result.records)
         for result in found.results
     ]
-    return Runs(found.summary, runs, network, path)
+    return Runs(found.summary, runs, trained_network, job.name, path)
 
 
-def _dataset(data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-    """Return the data set, None for one that is loaded by name, and its labels as given."""
+def _name(data: Any) -> str | Path | None:
+    """Return what --dataset is for some data: what loads them, or what they are called."""
     if data is None or isinstance(data, (str, Path)):
-        return None, None
+        return data
     if isinstance(data, Dataset):
-        return data, None
+        return data.name
     if isinstance(data, tuple) and len(data) in (2, 4):
-        return from_arrays(*data), given_labels(data[1])
+        return "arrays"
     raise TypeError(
         f"data: must be arrays (x, y) or (x, y, x_test, y_test), a Dataset, or a name or path; got "
         f"{type(data).__name__}"
     )
+
+
+def _dataset(data: Any, which: Data) -> Dataset | None:
+    """Return the data set; None for one that is loaded by its name or path."""
+    options = Options(which.label, which.missing, which.test, which.image_size)
+    if isinstance(data, Dataset):
+        check_unused(options, options._fields, "a Dataset")
+        return data
+    if not isinstance(data, tuple):
+        return None
+    check_unused(options, ("label", "image_size"), "arrays")
+    return from_arrays(*data, test=which.test, missing=which.missing)
 
 
 # --- flags ---------------------------------------------------------------------------------------

@@ -9,17 +9,19 @@ import numpy as np
 from train.data import Dataset
 from train.data.split import load_for
 from train.errors import StoreError
-from train.run_directory import data_file, reader, trained_network
+from train.run_directory import data_file, reader, rebuilt, trained_network
 from train.run_directory.reader import Results
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 
 
-def load(directory: str | os.PathLike[str]) -> Runs:
+def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
     """Read the directory of a finished run or sweep.
 
     Args:
         directory: the run directory, which a training command or `train.fit` with `out` made.
+        network: of runs with a network of your own, the function that they were trained with, or
+            "FILE.py:FUNCTION". No code is run that only the run directory names.
 
     Returns:
         The runs, as `train.fit` returns them. The networks of a run directory without data.json,
@@ -43,16 +45,22 @@ def load(directory: str | os.PathLike[str]) -> Runs:
         RunRecords(index, flags, records)
         for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
     ]
-    return Runs(stored.summary, runs, lambda index: _network(stored, index), stored.path)
+    name = stored.config.command.removeprefix("train.")
+    return Runs(
+        stored.summary, runs, lambda index: _network(stored, index, own=network), name, stored.path
+    )
 
 
-def of_directory(path: Path, index: int, dataset: Dataset) -> Network:
+def of_directory(path: Path, index: int, dataset: Dataset, own: Any = None) -> Network:
     """Return the network of a run in a run directory, which need not be finished."""
-    return _network(reader.read(path), index, dataset)
+    return _network(reader.read(path), index, dataset, own)
 
 
-def _network(stored: Results, index: int, dataset: Dataset | None = None) -> Network:
-    made, run = reader.run(stored, index)
+def _network(
+    stored: Results, index: int, dataset: Dataset | None = None, own: Any = None
+) -> Network:
+    kind, made = rebuilt.made(stored, own)
+    run = rebuilt.run(stored, index, kind)
     known = data_file.read(stored) if dataset is None else None
     affine = known and known.affine(run)
     dataset = known.dataset if known else dataset or load_for(run)

@@ -16,7 +16,7 @@ from train.engine.optimizers import OPTIMIZERS
 from train.errors import ConfigError
 from train.flags.config import FLAGS, TRACED, Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
 from train.flags.declaration import hidden_widths
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 
@@ -249,7 +249,7 @@ def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
     assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
-    assert Hyper._fields == TRACED
+    assert Hyper._fields == (*TRACED, "own")
 
 
 def test_help_explains_every_flag(capsys):

@@ -15,7 +15,7 @@ from train.reproduce import __main__ as reproduce
 from train.reproduce import quick
 from train.reproduce.experiments import EXPERIMENTS
 from train.run_directory import summary
-from train.training_command import parse
+from train.training.command import parse
 
 COMMANDS = [(e, command) for e in EXPERIMENTS for command in e.commands]
 IDS = [f"{e.name}-{number}" for e in EXPERIMENTS for number, _ in enumerate(e.commands, 1)]

@@ -81,6 +81,16 @@ def test_a_frame_has_a_row_for_each_run_or_configuration(runs):
         runs.frame("runs")
 
 
+def test_in_a_notebook_it_shows_as_its_table(runs):
+    shown = runs._repr_html_()
+    assert shown.count("<tr") == 5
+    assert "<td>6-4</td>" in shown
+    assert "digits: Handwritten" in shown
+    assert "± standard deviation over 2 seeds" in shown
+    assert "6-4" in repr(runs)
+    assert max(map(len, repr(runs).splitlines())) <= 80
+
+
 def test_the_best_network_predicts_as_its_evaluation_says(runs):
     digits = data.load("digits")
     row = runs.summary["rows"][0]
@@ -125,7 +135,7 @@ def test_nothing_is_written_without_out(tmp_path, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_trained(flags, kind, line, monkeypatch):
-    monkeypatch.setattr("train.training.train", None)
+    monkeypatch.setattr("train.runs.fitting.train", None)
     with pytest.raises(kind) as raised:
         fit(flags.pop("data", "digits"), **flags)
     assert line in str(raised.value)

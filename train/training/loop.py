@@ -129,13 +129,18 @@ def directory_of(sweep: Sweep[R], name: str) -> RunDirectory:
 
 
 @contextlib.contextmanager
-def resumable(directory: RunDirectory, name: str, new: bool) -> Iterator[str]:
+def resumable(directory: RunDirectory, started: str, new: bool) -> Iterator[str]:
     """Add "resume with: ..." to any error that stops the run, and yield that text.
 
     A new run that does not fit into memory is removed.
+
+    Args:
+        directory: the run directory.
+        started: the words that start the command.
+        new: whether it is a new run.
     """
     path = shlex.quote(str(directory.path))
-    advice = f"resume with: python -m train.{name} --resume {path}"
+    advice = f"resume with: {started} --resume {path}"
     try:
         yield advice
     except MemoryError:

@@ -10,17 +10,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from train import training
 from train.flags import given
 from train.flags.command_line import overridden
 from train.flags.config import ONE_VALUE, Lockstep, Machines, R
 from train.flags.constraints import check_machines, check_value
 from train.flags.sweep import Sweep, expand
+from train.flags.typed import as_typed
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals
 from train.report import tables
 from train.report.console import output
 from train.run_directory import stored_config
+from train.training.job import check, set_up
+from train.training.sweep import train
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Network
@@ -40,15 +42,23 @@ def command(
     Args:
         kind: the dataclass of its flags.
         network: its network.
-        name: the command is `python -m train.NAME`.
+        name: what the network is called in figures and names of folders.
         arguments: the words after the command; None for those of this process.
         about: what it does, and examples, see `command_line.read`.
     """
+    return exit_status(lambda signals: trained(kind, network, name, arguments, about, signals))
 
-    def work(signals: Signals) -> None:
-        _run(parse(kind, arguments, f"python -m train.{name}", about), network, name, signals)
 
-    return exit_status(work)
+def trained(
+    kind: type[R],
+    network: "Network[R]",
+    name: str,
+    arguments: Sequence[str] | None,
+    about: str | None,
+    signals: Signals,
+) -> None:
+    """Train as a command line says; see `command`. The signals end the training."""
+    _run(parse(kind, arguments, kind.started(), about), network, name, signals)
 
 
 def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str | None) -> Sweep[R]:
@@ -75,7 +85,7 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     directory = stored_config.run_directory(values["resume"], values["out"])
     if directory is not None:
         flag = "--out" if values["resume"] is None else "--resume"
-        before = stored_config.stored(directory, prog.removeprefix("python -m "), flag).given
+        before = stored_config.stored(directory, kind, flag).given
         if values["resume"] is not None:
             longer = given.asks_for_more(before, values)
             old = given.without_length(before) if longer else before
@@ -103,22 +113,25 @@ def _taken(values: dict[str, Any], part: type[P]) -> P:
 
 def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) -> None:
     """Check what is asked for, train it, and show the results."""
-    job = training.check(sweep, name)
-    training.set_up(job)
+    job = check(sweep, name)
+    sweep = job.sweep
+    set_up(job)
 
     from train.engine.assembly import Assembly  # Slow; from here on all is in order.
     from train.engine.memory import explained
 
     assembly = Assembly(sweep, network, job.dataset)
     assembly.check_memory(job.groups)
-    print(f"{job.dataset.name}: {job.dataset.description}\n")
+    about = f"{job.dataset.name}: {job.dataset.description}\n"
     if len(job.groups) == 1:
-        print(f"{assembly.described(sweep.runs[0])}\n")
+        about += f"\n{assembly.described(sweep.runs[0])}\n"
     with explained():
         if sweep.dry_run:
             assembly.show_expected(job.groups, output())
+            print(f"\n{about}".rstrip())
             return
-        found = training.train(
+        print(about)
+        found = train(
             job,
             assembly,
             signals,
@@ -130,8 +143,10 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
     print(f"\n{tables.kept(sweep.runs[0].training.keep, found.summary)}")
     print(f"run directory {found.directory.path}\nfigure        {found.directory.curves}")
     path = shlex.quote(str(found.directory.path))
-    commands = [f"python -m train.evaluate {path}", f"python -m train.compare {path} RUN_DIR"]
-    print(f"\n{tables.closing(found.summary, commands)}".rstrip())
+    source = type(sweep.runs[0]).source
+    own = "" if source is None else f" --network {shlex.quote(source.name)}"
+    commands = [f"python -m train.evaluate {path}{own}", f"python -m train.compare {path} RUN_DIR"]
+    print(f"\n{as_typed(tables.closing(found.summary, commands))}".rstrip())
     if all(result.end.diverged for result in found.results):
         raise FloatingPointError(
             f"all {len(sweep.runs)} runs diverged; a smaller --learning-rate may help"

@@ -1,57 +1,30 @@
-"""A sweep from its flags to its results: what the training commands and `train.fit` share.
+"""A sweep is trained: with a run directory, or in memory alone.
 
-Nothing slow is imported before the flags, the run directory and the data are found to be in order,
-and nothing is written before.
+Here the run directory, the live progress and the results meet.
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from train.data import Dataset, split
-from train.errors import ConfigError, StoreError
-from train.flags import given
 from train.flags.config import flags
-from train.flags.sweep import Group, Sweep, groups
 from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
 from train.report.progress import Progress
 from train.run_directory import data_file, reader, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
-from train.run_directory.directory import RunDirectory, check_out
+from train.run_directory.directory import RunDirectory
 from train.run_directory.keeper import Keeper
 from train.run_directory.manifest import CURVES, SUMMARY
-from train.run_directory.reader import Results
 from train.run_directory.summary import Result
-from train.training_loop import Loop, directory_of, resumable
+from train.training.job import Job
+from train.training.loop import Loop, directory_of, resumable
 
 if TYPE_CHECKING:  # It needs JAX, which is slow to import.
     from train.engine.assembly import Assembly
-
-
-class Job(NamedTuple):
-    """A sweep that was checked and can begin.
-
-    Attributes:
-        name: the command is `python -m train.NAME`.
-        sweep: its flags.
-        dataset: its data.
-        steps: how many steps each run takes.
-        groups: its runs by their shape.
-        before: what its run directory holds, if a sweep has finished there.
-    """
-
-    name: str
-    sweep: Sweep[Any]
-    dataset: Dataset
-    steps: list[int]
-    groups: list[Group]
-    before: Results | None
 
 
 class Trained(NamedTuple):
@@ -68,81 +41,6 @@ class Trained(NamedTuple):
     results: Sequence[Result]
     keeper: Keeper
     directory: RunDirectory | None
-
-
-# --- checks --------------------------------------------------------------------------------------
-
-
-def check(sweep: Sweep[Any], name: str, dataset: Dataset | None = None) -> Job:
-    """Return a sweep as a job that can begin.
-
-    Args:
-        sweep: the flags.
-        name: the command is `python -m train.NAME`.
-        dataset: the data; None to load those that the flags name.
-
-    Raises:
-        Refusal: the flags do not go with the data or with the run directory.
-    """
-    runs = sweep.runs
-    if sweep.directory is None:
-        check_out(runs[0].output.out)
-    dataset = split.load_for(runs[0], dataset)
-    before = None
-    if sweep.directory is not None:
-        stored_config.check_data(sweep.directory, f"train.{name}", dataset)
-        before = reader.finished(sweep.directory)
-    steps = [split.number_of_steps(run, dataset) for run in runs]
-    if sweep.longer:
-        _check_longer(sweep, dataset, steps, before)
-    return Job(name, sweep, dataset, steps, groups(runs, steps), before)
-
-
-def _check_longer(
-    sweep: Sweep[Any], dataset: Dataset, steps: Sequence[int], before: Results | None
-) -> None:
-    """Refuse to train on what is not finished, or has as many steps already."""
-    if before is None:
-        raise StoreError(
-            f"{sweep.directory} is not finished: resume it without --steps or --epochs first"
-        )
-    for index, wanted in enumerate(steps):
-        _, run = reader.run(before, index)
-        done = split.number_of_steps(run, dataset)
-        if wanted <= done:
-            raise ConfigError(
-                f"--resume {sweep.directory}: its runs have {done} steps; to train them on, take "
-                f"more than these with --steps, not {wanted}"
-            )
-
-
-def set_up(job: Job) -> None:
-    """Set up JAX and find the other processes; refuse a device or a process that does not fit."""
-    sweep, runs = job.sweep, job.sweep.runs
-    if sweep.machines.distributed:
-        # Machines may see the folder at different places, and are told which other flags differ.
-        folder = sweep.directory or runs[0].output.out
-        cluster.join(
-            sweep.machines, [f"train.{job.name}", folder.absolute().name if folder else None]
-        )
-
-    from train.engine.devices import devices, set_up  # They need JAX, which is slow to import.
-
-    set_up()
-    if sweep.shard == "batch":
-        split.check_batches(runs, len(devices()))
-    devices()
-    collectives.meet(
-        {
-            "command": f"train.{job.name}",
-            "run directory": sweep.directory and str(sweep.directory.absolute()),
-            **given.of_the_runs(sweep.given),
-            "fingerprint of the data": job.dataset.fingerprint,
-        }
-    )
-    if collectives.is_first():
-        for warning in split.idle_patience(runs, job.steps):
-            print(f"warning: {warning}", file=sys.stderr)
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -195,7 +93,7 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
     sweep, runs = job.sweep, job.sweep.runs
     with (
         directory_of(sweep, f"{job.dataset.name}-{job.name}") as directory,
-        resumable(directory, job.name, sweep.directory is None) as advice,
+        resumable(directory, runs[0].started(), sweep.directory is None) as advice,
         cluster.explained(advice),
     ):
         if sweep.directory is None:
@@ -211,7 +109,7 @@ def _directory(job: Job) -> Iterator[RunDirectory]:
 def _config(job: Job) -> dict[str, Any]:
     """Return what config.json is to say."""
     return {
-        "command": f"train.{job.name}",
+        **stored_config.trained_by(type(job.sweep.runs[0])),
         **stored_config.configuration(job.sweep.runs),
         "flags": job.sweep.given,
         "fingerprint": job.dataset.fingerprint,
@@ -229,7 +127,7 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
             if len(job.sweep.runs) > 1:
                 progress.begin(words, len(group.readers), group.ends[-1])
             if number >= first:
-                trainer = assembly.trainer(group)
+                trainer = assembly.trainer(group, progress.compiling)
                 loop.saver.restore(number, trainer)
                 try:
                     loop.train(
@@ -255,7 +153,7 @@ def _summarise(
     damaged = before.damaged if before and content else {SUMMARY, CURVES}
     found = summary.ranked(summary.configurations(known))
     if damaged and collectives.is_first():
-        _draw(found, job, directory.curves)
+        figures.results(found, directory.curves, job.name, summary.describe(job.dataset))
     if content is None or SUMMARY in damaged:
         content = _content(job, known, saver)
     if damaged:
@@ -284,17 +182,3 @@ def _content(job: Job, known: Sequence[Result], keeper: Keeper) -> dict[str, Any
         **keeper.time(),
         "rows": [row for row, _ in summary.ranked(summary.configurations(known))],
     }
-
-
-def _draw(found: Sequence[tuple[dict[str, Any], list[Any]]], job: Job, path: Path) -> None:
-    """Draw the curves of the only configuration, or compare several."""
-    title, note = f"{job.name} on {job.dataset.name}", job.dataset.description
-    if len(found) > 1:
-        figures.bands(found, path, title, note)
-        return
-    training = job.sweep.runs[0].training
-    title += (
-        f": {training.optimizer}, learning rate {training.learning_rate:g}, "
-        f"batch size {training.batch_size}"
-    )
-    figures.curves(found[0][1], path, title, note)
