@@ -91,6 +91,14 @@ def test_in_a_notebook_it_shows_as_its_table(runs):
     assert max(map(len, repr(runs).splitlines())) <= 80
 
 
+def test_in_a_notebook_it_prints_as_in_a_terminal(runs, monkeypatch, capsys):
+    plain = repr(runs)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert repr(runs) == plain
+    fit("digits", hidden=4, steps=2)
+    assert "step 2/2" in capsys.readouterr().err
+
+
 def test_the_best_network_predicts_as_its_evaluation_says(runs):
     digits = data.load("digits")
     row = runs.summary["rows"][0]
