@@ -136,6 +136,16 @@ def _listed(names: Sequence[str]) -> str:
 # --- examples ------------------------------------------------------------------------------------
 
 
+def as_array(given: Any, where: str) -> np.ndarray:
+    """Return an array or lists as an array; raise a `DataError` where rows differ in length."""
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise DataError(
+            f"{where}: is no array: {reason(error)}; all rows must have the same length"
+        ) from error
+
+
 def examples(given: Any, where: str) -> np.ndarray:
     """Return arrays as examples to train on.
 
@@ -150,7 +160,7 @@ def examples(given: Any, where: str) -> np.ndarray:
     Raises:
         DataError: they are of another dtype or shape, or a value is not finite in float32.
     """
-    x = np.asarray(given)
+    x = as_array(given, where)
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise DataError(
             f"{where}: has shape {list(x.shape)}; must be [N, features], [N, H, W] or "

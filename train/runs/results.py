@@ -94,7 +94,7 @@ class Runs:
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        Console(file=text, width=80).print(tables.table(self.summary))
+        Console(file=text, width=80, force_jupyter=False).print(tables.table(self.summary))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

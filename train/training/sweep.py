@@ -120,7 +120,8 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
     """Train the groups from the one with the number `first` on, with live progress."""
     total = sum(len(group.readers) * group.ends[-1] for group in job.groups)
     several = sum(len(group.readers) for group in job.groups)
-    console = Console(stderr=True, quiet=not collectives.is_first())
+    # In a notebook as in a file: Rich would need widgets, and warn where they are missing.
+    console = Console(stderr=True, quiet=not collectives.is_first(), force_jupyter=False)
     with Progress(total, console, several) as progress:
         for number, group in enumerate(job.groups, 1):
             words = f"group {number}/{len(job.groups)}"

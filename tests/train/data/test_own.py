@@ -352,7 +352,10 @@ def test_an_archive_that_inflates_to_more_than_it_may(tmp_path, monkeypatch):
     ("options", "line"),
     [
         ({"label": "y"}, "--label y: is used with a .csv or .parquet file alone; got"),
-        ({"missing": "mean"}, "--missing mean: is used with a .csv or .parquet file alone; got"),
+        (
+            {"missing": "mean"},
+            "--missing mean: is used with a .csv or .parquet file or a data frame",
+        ),
         ({"image_size": "8"}, "--image-size 8: is used with images of several sizes"),
         ({"test": 0.1}, "--test 0.1: is used with data that hold no examples to test on alone"),
     ],

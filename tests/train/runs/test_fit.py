@@ -91,6 +91,14 @@ def test_in_a_notebook_it_shows_as_its_table(runs):
     assert max(map(len, repr(runs).splitlines())) <= 80
 
 
+def test_in_a_notebook_it_prints_as_in_a_terminal(runs, monkeypatch, capsys):
+    plain = repr(runs)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert repr(runs) == plain
+    fit("digits", hidden=4, steps=2)
+    assert "step 2/2" in capsys.readouterr().err
+
+
 def test_the_best_network_predicts_as_its_evaluation_says(runs):
     digits = data.load("digits")
     row = runs.summary["rows"][0]
@@ -128,7 +136,7 @@ def test_nothing_is_written_without_out(tmp_path, monkeypatch):
         ({"keep": "best", "validation": 0}, ValueError, "keep best: needs images to validate on"),
         ({"hidden": "--steps"}, ValueError, "hidden '--steps': begins with a dash"),
         ({"dropout": object()}, TypeError, "dropout: must be a number or a text, or a list"),
-        ({"network": "cnn"}, ValueError, "must be one of mlp, convnet; did you mean convnet?"),
+        ({"network": "cnn"}, ValueError, "a Layer or a function; did you mean convnet?"),
         ({"dry_run": True}, ValueError, "dry_run: is a flag of the commands alone"),
         ({"data": 3}, TypeError, "data: must be arrays (x, y)"),
         ({"data": "digit"}, ValueError, "did you mean digits?"),
