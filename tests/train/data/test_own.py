@@ -470,8 +470,6 @@ def test_files_changed_at_random_are_taken_or_refused_in_one_line(csv, tmp_path)
         for _ in range(random.integers(1, 4)):
             at = random.integers(len(content))
             more = random.choice([b"nan", b"1e999", b",", b"\n", b'"', b"\xff\xff"])
-                random.integers(8)
-            ]
             content[at : at + random.integers(20)] = more
         path = tmp_path / f"m{files[number % 3].suffix}"
         path.write_bytes(content)
