@@ -46,11 +46,12 @@ def load_for(run: Run, dataset: Dataset | None = None) -> Dataset:
 def _check_name(name: str, known: Sequence[str]) -> None:
     """Raise a `ConfigError` unless this is a data set that there is, or a path."""
     if data_path(name) is None and name not in known:
-        meant = f"; did you mean ./{name}?" if Path(name).exists() else near(name, known)
+        said = f"--dataset {shortened(name)}: must be one of {', '.join(known)}"
+        if meant := f"; did you mean ./{name}?" if Path(name).exists() else near(name, known):
+            raise ConfigError(said + meant)
         raise ConfigError(
-            f"--dataset {shortened(name)}: must be one of {', '.join(known)}, or another that lies "
-            f"prepared in --data-dir, or the path of a {', '.join(DATA_FILES)} file or of a folder "
-            f"of images, such as ./DIR{meant}"
+            f"{said}, another that lies prepared in --data-dir, or the path of a "
+            f"{', '.join(DATA_FILES)} file or of a folder of images, such as ./DIR"
         )
 
 

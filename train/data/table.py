@@ -197,7 +197,8 @@ def _cells(
         if pd.api.types.is_complex_dtype(kind):
             raise DataError(f"{where}: column {name!r} holds complex numbers; must be real")
         numbers = values.to_numpy(np.float64, na_value=math.nan)
-        words = None
+    elif isinstance(kind, pd.StringDtype) and (parsed := _parsed(values)) is not None:
+        numbers = parsed
     else:
         words = _as_words(values, name, where)
         numbers = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce").to_numpy(
@@ -219,6 +220,16 @@ def _cells(
         row = int(np.argmax(infinite))
         raise DataError(f"{where}: row {row + 1} has infinity in column {name!r}; must be finite")
     return numbers, None
+
+
+def _parsed(values: "pd.Series") -> np.ndarray | None:
+    """Return texts as numbers, where all that are not missing are some; quick."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(values, errors="coerce")
+    if not (numbers.isna() == values.isna()).all():
+        return None
+    return numbers.to_numpy(np.float64, na_value=math.nan)
 
 
 def _as_words(values: "pd.Series", name: str, where: str) -> np.ndarray:

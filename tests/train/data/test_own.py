@@ -427,3 +427,55 @@ def test_arrays_to_predict_must_be_as_the_data_are():
         assert words in str(error.value)
     with pytest.raises(DataError, match="row 2 holds nan"):
         Schema((2,), "float32").inputs([[1, 2], [np.nan, 0]])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        ([[1, 2], [3]], [0, 1], "x: is no array: "),
+        (X, [[0], [1, 2]], "y: is no array: "),
+        (None, Y, "x: has shape []"),
+        (X, None, "y: has shape []"),
+        (X, Y[:5], "x: has 20 examples, y 5 labels; must be as many"),
+        (X, [None, "a"] * 10, "y: 10 labels are missing, the first in row 1"),
+        (X, Y + 0j, "y: is complex128; must be integers, words or bools"),
+        (pd.DataFrame(X).assign(t=pd.Timestamp(0)), Y, "row 1 has a Timestamp in column 't'"),
+        (pd.DataFrame({"a": [None, 1] * 10}), Y, "values are missing in column 'a' (10) of 20"),
+    ],
+)
+def test_arrays_in_python_that_cannot_be_taken(x, y, words):
+    with pytest.raises(DataError) as error:
+        from_arrays(x, y)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_data_frame_is_filled_where_that_is_asked_for():
+    frame = pd.DataFrame({"a": [None, *range(19)], "w": ["u", "v", None, "v"] * 5})
+    dataset = from_arrays(frame, Y, missing="mean")
+    assert dataset.schema.columns[1].fill == "v"
+    with pytest.raises(DataError, match="is no table: All arrays must be of the same length"):
+        dataset.schema.inputs({"a": [1], "w": ["u", "v"]})
+    with pytest.raises(Refusal, match="missing mean: is used with a"):
+        from_arrays(X, Y, missing="mean")
+
+
+def test_files_changed_at_random_are_taken_or_refused_in_one_line(csv, tmp_path):
+    random = np.random.default_rng(0)
+    pd.read_csv(csv).to_parquet(tmp_path / "a.parquet")
+    files = [csv, tmp_path / "a.parquet", saved(tmp_path / "a.npz", x=X, y=Y)]
+    refusals = 0
+    for number in range(300):
+        content = bytearray(files[number % 3].read_bytes())
+        for _ in range(random.integers(1, 4)):
+            at = random.integers(len(content))
+            more = random.choice([b"nan", b"1e999", b",", b"\n", b'"', b"\xff\xff"])
+            content[at : at + random.integers(20)] = more
+        path = tmp_path / f"m{files[number % 3].suffix}"
+        path.write_bytes(content)
+        try:
+            assert np.isfinite(load(str(path)).x_train).all()
+        except Refusal as error:
+            refusals += 1
+            assert str(error).isprintable()  # noqa: PT017
+    assert 200 < refusals < 300

@@ -172,12 +172,21 @@ def test_a_run_is_resumed_where_its_data_have_moved_to(folder, tmp_path, capsys)
     assert train_mlp(["--resume", run, "--dataset", str(folder / "new.csv")]) == 0
 
 
-def test_arrays_are_trained_on_from_python():
+def test_arrays_are_trained_on_from_python(tmp_path):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(60, 3)), np.where(np.arange(60) % 2, "odd", "even")
     flags = {"hidden": 4, "steps": 2, "eval_every": 2, "batch_size": 10}
-    network = fit((x, y), **flags).best
+    network = fit((x, y), **flags, out=tmp_path / "run", test=12).best
     assert set(network.predict(x)) <= {"odd", "even"}
+    again = load(tmp_path / "run").best
+    np.testing.assert_array_equal(again.predict(x), network.predict(x))
+    assert again.predict(x).dtype == network.predict(x).dtype
+    assert json.loads((tmp_path / "run/summary.json").read_text())["dataset"]["test_examples"] == 12
+    for name in ("label", "image_size"):
+        with pytest.raises(ValueError, match=r"is used with .* alone; got arrays"):
+            fit((x, y), **flags, **{name: "5"})
+    numbers = fit((x, np.arange(60) % 2 * 7), **flags).best.predict(x)
+    assert set(numbers.tolist()) <= {0, 7}
     assert network.predict_proba(x[0]).shape == (1, 2)
     with pytest.raises(ValueError, match="row 1 holds nan"):
         network.predict(x * np.nan)

@@ -139,7 +139,7 @@ def test_every_number_has_a_range():
         if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
         and field.name != "fold"  # Not a flag.
     }
-    texts = {"hidden", "augment", "lockstep", "search", "coordinator"}
+    texts = {"hidden", "augment", "image_size", "lockstep", "search", "coordinator"}
     assert numbers | texts == {name for name, flag in FLAGS.items() if flag.allowed}
     for name in numbers:
         assert not FLAGS[name].allowed.test(math.nan)
