@@ -7,12 +7,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
-
 from train.flags.config import flags
 from train.processes import cluster, collectives
 from train.processes.signals import Interruption, Signals, Stopped
 from train.report import figures
+from train.report.console import standard_error
 from train.report.progress import Progress
 from train.run_directory import data_file, reader, stored_config, summary
 from train.run_directory.checkpoint_manager import Saver
@@ -120,8 +119,7 @@ def _train_groups(job: Job, assembly: "Assembly[Any]", loop: Loop, first: int) -
     """Train the groups from the one with the number `first` on, with live progress."""
     total = sum(len(group.readers) * group.ends[-1] for group in job.groups)
     several = sum(len(group.readers) for group in job.groups)
-    # In a notebook as in a file: Rich would need widgets, and warn where they are missing.
-    console = Console(stderr=True, quiet=not collectives.is_first(), force_jupyter=False)
+    console = standard_error(quiet=not collectives.is_first())
     with Progress(total, console, several) as progress:
         for number, group in enumerate(job.groups, 1):
             words = f"group {number}/{len(job.groups)}"

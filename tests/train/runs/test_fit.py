@@ -91,12 +91,15 @@ def test_in_a_notebook_it_shows_as_its_table(runs):
     assert max(map(len, repr(runs).splitlines())) <= 80
 
 
-def test_in_a_notebook_it_prints_as_in_a_terminal(runs, monkeypatch, capsys):
+def test_in_a_notebook_it_prints_as_to_a_file(runs, monkeypatch, capsys):
     plain = repr(runs)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As ipykernel does.
     assert repr(runs) == plain
     fit("digits", hidden=4, steps=2)
-    assert "step 2/2" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "step 2/2" in printed
+    assert "\x1b" not in printed
 
 
 def test_the_best_network_predicts_as_its_evaluation_says(runs):
