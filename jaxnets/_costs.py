@@ -4,13 +4,14 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend import core
 
+from jaxnets._autodiff import autodiff
 from jaxnets._checking.case import draw_case, name_of, vjp
 
 _ROUNDS = 15
@@ -97,6 +98,8 @@ def costs(f: Callable, *args: Any, **kwargs: Any) -> Costs:
     """
     case = draw_case(f, args, kwargs, np.random.default_rng(0))
     input_bytes = max(value.nbytes for value in case.floats)
+    # Without the jit around it, which changes what autodiff keeps.
+    case = replace(case, plain=autodiff(case.function))
     functions = [case.explicit, case.twin]
     compiled = [_compile(functions[0], case.floats, case.cotangents)]
     try:

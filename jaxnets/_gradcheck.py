@@ -203,6 +203,11 @@ class GradCheck:
                 except Exception as error:
                     # Such as a loop whose carry is float32 by name.
                     checks.append(_no_float64(one_line(error)))
+        if self.reference is None:
+            given = given.signed()
+            if exact is not None:
+                with jax.enable_x64(True):
+                    exact = exact.signed()
         reference, exact_results, given_results = _results(given, exact, rng)
         found = [r for r in (exact_results, given_results) if isinstance(r, Results)]
         if exact is not None and found and not isinstance(exact_results, Results):
@@ -225,7 +230,7 @@ class GradCheck:
         if exact is not None:
             with jax.enable_x64(True):
                 checks += contract(exact, exact_results, None)
-        last = exact or given
+        last = (exact or given).traced_once()
         with jax.enable_x64(exact is not None or jnp.result_type(float) == jnp.float64):
             alone = self.reference is None and (exact is not None or not found)
             if alone and wanted("finite differences"):

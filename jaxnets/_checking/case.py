@@ -6,7 +6,7 @@ Long: the one class that all checks share, with what draws and redraws it.
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ class Case:
         plain: the function whose derivative is the right one, without its rules.
         unchecked: what is held constant and which outputs are not compared, each with its type.
         eager: whether the function has to be run operation by operation.
+        signature: equal for two cases whose programs are the same; None if that is not known.
     """
 
     function: Callable
@@ -54,6 +55,7 @@ class Case:
     plain: Callable
     unchecked: tuple[str, ...] = ()
     eager: bool = False
+    signature: Hashable | None = None
 
     @property
     def floats(self) -> list:
@@ -80,9 +82,41 @@ class Case:
             leaves[k] = value
         return leaves
 
-    def run(self, program: Callable, *arguments: Any) -> Any:
-        """Return the results of a program that calls `explicit`."""
-        return (programs.run_eagerly if self.eager else programs.run)(program, *arguments)
+    def run(self, program: Callable, *arguments: Any, name: Hashable | None = None) -> Any:
+        """Return the results of a program that calls `explicit`, and that has a name of its own."""
+        if self.eager:
+            return programs.run_eagerly(program, *arguments)
+        return programs.run(program, *arguments, key=self.key(name))
+
+    def key(self, name: Hashable | None) -> Hashable | None:
+        """Return under what a program of this name is remembered; None if it cannot be."""
+        return None if self.signature is None or name is None else (self.signature, name)
+
+    def signed(self) -> "Case":
+        """Return the case with its signature, by the programs of its body and of its gradient."""
+        if self.eager:
+            return self
+        try:
+            traced = [
+                jax.jit(lambda *leaves: self.plain(*leaves)).trace(*self.leaves),
+                jax.jit(lambda *a: vjp(self.explicit, *a)).trace(self.floats, self.cotangents),
+            ]
+            texts = [programs.text_of(one.jaxpr.jaxpr, one.jaxpr.consts) for one in traced]
+        except Exception:
+            return replace(self, signature=None)
+        held = [x for k, x in enumerate(self.leaves) if k not in self.differentiated]
+        arrays = [*held, *self.cotangents, *self.others, *self.directions]
+        contents = tuple(map(programs.contents_of, arrays))
+        positions = tuple(self.differentiated)
+        return replace(self, signature=(*texts, contents, positions, self.dtype))
+
+    def traced_once(self) -> "Case":
+        """Return the case with a function that all programs share, instead of tracing its own."""
+        return self if self.eager else replace(self, function=jax.jit(self.function))
+
+    def without_rules(self) -> "Case":
+        """Return the case of the function without its rules."""
+        return replace(self, function=self.plain, signature=None)
 
     def in_float64(self) -> "Case":
         """Return the same point, exactly, in float64; call under `jax.enable_x64(True)`."""
@@ -233,6 +267,7 @@ def draw_case(
         raise Raised(programs.one_line(error)) from error
     if not outputs:
         raise ValueError("gradcheck needs a function with an output of a floating dtype")
+    plain = autodiff(of_leaves(reference or f))
     return Case(
         function,
         leaves,
@@ -242,7 +277,7 @@ def draw_case(
         directions=[structured(leaves[k], _normal_like(rng, leaves[k])) for k in differentiated],
         others=[_normal_like(rng, out) for out in outputs],
         dtype=str(leaves[differentiated[0]].dtype),
-        plain=autodiff(of_leaves(reference or f)),
+        plain=plain if eager else jax.jit(plain),  # Traced once for all that is asked of it.
         unchecked=(*held, *ignored),
         eager=eager,
     )

@@ -16,7 +16,7 @@ from jaxnets._checking.case import Case, gradient_of_gradient, hessian_product, 
 from jaxnets._checking.differences import second_differences
 from jaxnets._checking.interpreter import RULE, equations
 from jaxnets._checking.mapping import output_labels
-from jaxnets._checking.programs import LARGE, each, one_line, run_eagerly
+from jaxnets._checking.programs import LARGE, each, one_line, remembered, run_eagerly
 from jaxnets._checking.reference import ALLOWANCE, Expectation, along
 from jaxnets._checking.rounding import rounding_spread
 from jaxnets._checking.verdict import Check, compare
@@ -88,11 +88,12 @@ class Contract(NamedTuple):
             if wanted(name):
                 yield check(name, case, expected, main)
         del main  # Of a large case it is large.
+        raw, case = case, case.traced_once()
         if wanted("jit"):
             yield compiles
         for name, second in (("second order", gradient_of_gradient), ("hessian", hessian_product)):
             if wanted(name):
-                yield _check_second(name, case, expected, second)
+                yield _check_second(name, case, raw, expected, second)
         if wanted("vmap"):
             yield from _check_vmap(case, expected)
 
@@ -100,7 +101,7 @@ class Contract(NamedTuple):
 def unless_twin_raises(name: str, case: Case, raised: str, check: Callable) -> Check:
     """Return a failure, unless the function without its rules raises as well."""
     try:
-        check(replace(case, function=case.plain))
+        check(case.without_rules())
     except Exception:
         return Check(name, case.dtype, "skipped", f"{raised}, and so does autodiff(f)")
     return Check(name, case.dtype, "failed", raised)
@@ -114,7 +115,7 @@ def _run_main(case: Case) -> Main:
         values, pullback = jax.vjp(case.explicit, *floats)
         return primal, values, each(lambda cotangents: pullback(list(cotangents)), stacks)
 
-    primal, values, gradients = case.run(program, case.floats, stacks)
+    primal, values, gradients = case.run(program, case.floats, stacks, name="main")
     return Main(list(primal), list(values), list(gradients), combinations)
 
 
@@ -200,7 +201,7 @@ def _check_linear(name, case, expected, main):
     if any(check.status == "failed" for check in checks):
         # Where a large cotangent overflows inside of f, autodiff's gradient is not linear either.
         try:
-            twin = _run_main(replace(case, function=case.plain))
+            twin = _run_main(case.without_rules())
         except Exception:
             twin = None
         if twin is not None:
@@ -217,7 +218,8 @@ def _check_linear(name, case, expected, main):
 def _check_repeat(name, case, expected, main):
     """Trace and run it once more: the same program gives the same bits."""
     try:
-        again = _run_main(case)
+        # The program of another trace; of the same text it is the one that was compiled.
+        again = _run_main(case.signed())
     except Exception as error:
         message = f"runs once and then raises {one_line(error)}"
         return Check(name, case.dtype, "failed", message)
@@ -231,7 +233,7 @@ def _check_repeat(name, case, expected, main):
     return Check(name, case.dtype, "passed")
 
 
-def _check_second(name, case, expected, second):
+def _check_second(name, case, raw, expected, second):
     labels = [f"second derivative to {argument}" for argument in case.float_names]
     arguments = case.floats, case.cotangents, case.directions
 
@@ -241,8 +243,8 @@ def _check_second(name, case, expected, second):
     try:
         if second is hessian_product and _calls_a_rule(case):
             # Forward over reverse works under jit, and not without.
-            run_eagerly(program, *arguments)
-        got = case.run(program, *arguments)
+            run_eagerly(lambda *arguments: second(raw.explicit, *arguments), *arguments)
+        got = case.run(program, *arguments, name=name)
     except Exception as error:
         if isinstance(error, TypeError) and "forward-mode" in str(error):
             message = (
@@ -267,7 +269,9 @@ def _check_second(name, case, expected, second):
     # The derivative of a rule is another program than that of autodiff's gradient: terms may cancel
     # in the one that do not occur in the other. Whether the rule itself is as stable as autodiff's
     # gradient is for the first order to say; here rounding counts in either program.
-    rounded = rounding_spread(program, arguments, np.random.default_rng(0))
+    rounded = rounding_spread(
+        program, arguments, np.random.default_rng(0), key=case.key(f"{name}, rounded")
+    )
     allowed = [
         limit + ALLOWANCE * spread
         for limit, spread in zip(expected.second.allowed, rounded.spreads, strict=True)
@@ -282,11 +286,15 @@ def _check_second(name, case, expected, second):
 
 def _calls_a_rule(case):
     """Return whether a forward or backward rule calls a function with a rule of its own."""
-    try:
-        jaxpr = jax.make_jaxpr(lambda *a: vjp(case.explicit, *a))(case.floats, case.cotangents)
-    except Exception:
-        return False
-    return any(equation.primitive.name == RULE for equation in equations(jaxpr))
+
+    def look():
+        try:
+            jaxpr = jax.make_jaxpr(lambda *a: vjp(case.explicit, *a))(case.floats, case.cotangents)
+        except Exception:
+            return False
+        return any(equation.primitive.name == RULE for equation in equations(jaxpr))
+
+    return remembered(case.key("calls a rule"), look)
 
 
 def _against_differences(name, case, labels, got):
@@ -310,7 +318,9 @@ def check_second_differences(name: str, case: Case) -> Check:
     labels = [f"second derivative to {argument}" for argument in case.float_names]
     arguments = case.floats, case.cotangents, case.directions
     try:
-        got = case.run(lambda *a: gradient_of_gradient(case.explicit, *a), *arguments)
+        got = case.run(
+            lambda *a: gradient_of_gradient(case.explicit, *a), *arguments, name="second order"
+        )
     except Exception as error:
         return Check(name, case.dtype, "skipped", f"raises {one_line(error)}")
     return _against_differences(name, case, labels, got)

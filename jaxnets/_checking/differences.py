@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets._checking.case import Case, gradients, structured
-from jaxnets._checking.programs import compiled, each
+from jaxnets._checking.programs import compiled, each, remembered
 from jaxnets._checking.reference import Tolerance
-from jaxnets._checking.rounding import nudged_runs, pools_for
+from jaxnets._checking.rounding import largest_size, nudged_runs, pools_for
 from jaxnets._checking.verdict import CONCLUSIVE, Check
 
 # Relative steps, one an attempt, by the dtype.
@@ -170,13 +170,21 @@ class _Lines:
         self.pools = np.zeros((1, 1), np.int8)
         self.jaxpr = None
         if not case.eager:
-            try:
-                self.jaxpr = jax.make_jaxpr(self._summed)(*case.floats)
-                self.pools = pools_for(self.jaxpr, np.random.default_rng(0))
-            except Exception:
-                self.jaxpr = None
+            self.jaxpr, size = remembered(self._key("rounded"), self._read)
+            if self.jaxpr is not None:
+                self.pools = pools_for(size, np.random.default_rng(0))
         self.call: Callable | None = None
         self.tolerance: Tolerance | None = None
+
+    def _key(self, name):
+        return self.case.key(("line", name, self.differentiated == self.case.twin))
+
+    def _read(self):
+        try:
+            jaxpr = jax.make_jaxpr(self._summed)(*self.case.floats)
+        except Exception:
+            return None, 0
+        return jaxpr, largest_size(jaxpr.jaxpr)
 
     def _products(self, floats):
         outputs = self.case.function(*self.case.filled(floats))
@@ -213,6 +221,9 @@ class _Lines:
             largest = jnp.maximum(largest, jnp.max(jnp.abs(_widest(slope)), initial=0.0))
         return sums, sizes[0], expected, typical, noise, largest
 
+    def _compiled(self, arguments):
+        return remembered(self._key("slope"), lambda: compiled(self._program, *arguments))
+
     @np.errstate(invalid="ignore", over="ignore")  # Infinite values are rough, not an error.
     def along(self, floats, position, direction, step) -> _Slope:
         """Compare the slope of <cotangents, f> along `direction` with <gradient, direction>."""
@@ -227,7 +238,7 @@ class _Lines:
             self.pools,
         )
         if self.call is None:
-            self.call = self._program if self.case.eager else compiled(self._program, *arguments)
+            self.call = self._program if self.case.eager else self._compiled(arguments)
         if self.case.eager:
             arguments = jax.tree.map(jnp.asarray, arguments)
         sums, size, expected, typical, noise, largest = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets._checking.case import Case, vjp
 from jaxnets._checking.interpreter import equations
-from jaxnets._checking.programs import each
+from jaxnets._checking.programs import each, remembered
 from jaxnets._checking.verdict import Check, compare
 
 # Random keys of these kinds are documented to draw other numbers under vmap.
@@ -99,7 +99,9 @@ def run_mapped(case: Case, sets: list[tuple[int, ...]]) -> list[Mapped]:
             results.append((inside, outside))
         return singles, results
 
-    singles, results = case.run(program, stacks, keys, cotangents, pairs)
+    singles, results = case.run(
+        program, stacks, keys, cotangents, pairs, name=("vmap", tuple(sets))
+    )
     return [
         Mapped([np.stack([part[0], part[k + 1]]) for part in singles], *result)
         for k, result in enumerate(results)
@@ -136,11 +138,15 @@ def output_labels(case: Case) -> list[str]:
 
 def has_rules(case: Case, names: tuple[str, ...]) -> bool:
     """Return whether a primitive of one of these names occurs in the case, at any depth."""
-    try:
-        jaxpr = jax.make_jaxpr(case.function)(*case.leaves)
-    except Exception:
-        return True
-    return any(equation.primitive.name in names for equation in equations(jaxpr))
+
+    def look():
+        try:
+            jaxpr = jax.make_jaxpr(case.function)(*case.leaves)
+        except Exception:
+            return True
+        return any(equation.primitive.name in names for equation in equations(jaxpr))
+
+    return remembered(case.key(names), look)
 
 
 def _is_key(leaf) -> bool:

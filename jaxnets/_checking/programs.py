@@ -1,14 +1,17 @@
 """Run a program compiled whole and quickly, because compiling takes most of a check's time."""
 
+import hashlib
 import os
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
+T = TypeVar("T")
 # The programs here run once or twice on small arrays. Without these passes XLA compiles them for a
 # CPU about ten times faster; a version of XLA that lacks an option refuses it by name.
 _QUICK: dict[str, Any] = {
@@ -16,10 +19,10 @@ _QUICK: dict[str, Any] = {
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
-# Compiled programs by their text, the latest last: a function that is checked again, or traced
-# twice by the same check, is compiled once.
-_kept: dict[tuple, Callable] = {}
-_KEPT = 64
+# What was made for a key, the latest last: a function that is checked again, or traced twice by the
+# same check, is compiled once.
+_kept: dict[Hashable, Any] = {}
+_KEPT = 128
 # Frames of JAX and of the checker say nothing about who raised.
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
@@ -27,16 +30,23 @@ _HERE = os.path.dirname(__file__) + os.sep
 LARGE = 100_000
 
 
+def remembered(key: Hashable | None, make: Callable[[], T]) -> T:
+    """Return what `make` returned for an equal key before, or returns now; always now for None."""
+    if key is None:
+        return make()
+    value = _kept.pop(key) if key in _kept else make()
+    _kept[key] = value
+    if len(_kept) > _KEPT:
+        del _kept[next(iter(_kept))]
+    return value
+
+
 def compiled(function: Callable, *arguments: Any) -> Callable:
     """Return `function` compiled for arguments of these shapes and dtypes."""
     lowered = jax.jit(lambda *arguments: function(*arguments)).lower(*arguments)
     # The text leaves out the names in trees, unused arguments and how outputs are nested.
     key = (lowered.as_text(), str(lowered.in_tree), str(lowered.out_tree))
-    program = _kept.pop(key, None) or _compile(lowered, arguments)
-    _kept[key] = program
-    if len(_kept) > _KEPT:
-        del _kept[next(iter(_kept))]
-    return program
+    return remembered(key, lambda: _compile(lowered, arguments))
 
 
 def _compile(lowered, arguments) -> Callable:
@@ -52,9 +62,100 @@ def _compile(lowered, arguments) -> Callable:
             _QUICK.pop(unknown[0])
 
 
-def run(function: Callable, *arguments: Any) -> Any:
-    """Return the results of `function`, compiled whole, as arrays of NumPy."""
-    return jax.tree.map(np.asarray, compiled(function, *arguments)(*arguments))
+def run(function: Callable, *arguments: Any, key: Hashable | None = None) -> Any:
+    """Return the results of `function`, compiled whole, as arrays of NumPy.
+
+    Programs of equal keys, at arguments of equal shapes and dtypes, have to be the same: such a
+    program is neither traced nor lowered again.
+    """
+    if key is not None:
+        key = key, shapes_of(arguments), _surroundings()
+    program = remembered(key, lambda: compiled(function, *arguments))
+    return jax.tree.map(np.asarray, program(*arguments))
+
+
+def shapes_of(arguments: Any) -> Hashable:
+    """Return the structure, shapes and dtypes of a tree of arrays."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
+
+
+def _surroundings() -> Hashable:
+    """Return the settings of JAX that a trace depends on."""
+    names = ("enable_x64", "default_matmul_precision", "numpy_dtype_promotion", "default_device")
+    settings = tuple(str(getattr(jax.config, f"jax_{name}")) for name in names)
+    return *settings, str(jax.sharding.get_abstract_mesh())
+
+
+def text_of(jaxpr: Any, consts: Sequence) -> Hashable:
+    """Return a key by which equal programs are equal; functions in it count by identity."""
+    numbers: dict[Any, int] = {}
+
+    def atom(variable):
+        if isinstance(variable, core.Literal):
+            return "literal", str(variable.aval), np.asarray(variable.val).tobytes()
+        return numbers.setdefault(variable, len(numbers))
+
+    def value(part):
+        if isinstance(part, core.ClosedJaxpr):
+            return text_of(part.jaxpr, part.consts)
+        if isinstance(part, core.Jaxpr):
+            return text_of(part, ())
+        if isinstance(part, tuple | list):
+            return tuple(value(one) for one in part)
+        if isinstance(part, dict):
+            return tuple((name, value(one)) for name, one in part.items())
+        if isinstance(part, jax.Array | np.ndarray):
+            return contents_of(part)
+        try:
+            hash(part)
+        except TypeError:
+            return _Same(part)
+        return type(part), part
+
+    def variables(some):
+        return tuple((atom(one), str(one.aval)) for one in some)
+
+    body = (
+        variables([*jaxpr.constvars, *jaxpr.invars]),
+        tuple(
+            (
+                equation.primitive,
+                tuple(map(atom, equation.invars)),
+                variables(equation.outvars),
+                value(equation.params),
+            )
+            for equation in jaxpr.eqns
+        ),
+        tuple(map(atom, jaxpr.outvars)),
+    )
+    return body, tuple(contents_of(const) for const in consts)
+
+
+class _Same:
+    """Equal to itself alone, and alive as long as the key that it is part of."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def contents_of(array: Any) -> Hashable:
+    """Return a key by which arrays of equal dtype, shape and entries are equal."""
+    if isinstance(array, jax.core.Tracer) or not isinstance(array, jax.Array | np.ndarray):
+        return _Same(array)
+    kind = str(array.dtype), array.shape
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    try:
+        return kind, hashlib.blake2b(np.ascontiguousarray(array)).digest()
+    except Exception:  # It is spread over several processes.
+        return _Same(array)
 
 
 def run_eagerly(function: Callable, *arguments: Any) -> Any:

@@ -97,10 +97,14 @@ def by_autodiff(case: Case, rng: np.random.Generator, narrow: Results | None) ->
         return [*first, *gradient_of_gradient(case.twin, floats, cts, ds)]
 
     try:
-        rounded = rounding_spread(both, arguments, rng, _joined(narrow))
+        rounded = rounding_spread(both, arguments, rng, _joined(narrow), case.key("both orders"))
     except Exception:
         first = rounding_spread(
-            lambda *a: vjp(case.twin, *a), arguments[:2], rng, narrow and narrow.first
+            lambda *a: vjp(case.twin, *a),
+            arguments[:2],
+            rng,
+            narrow and narrow.first,
+            case.key("first order"),
         )
         return Results(first, None)
     values, spreads, epsilons = rounded

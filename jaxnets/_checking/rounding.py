@@ -9,15 +9,16 @@ Source: Parker, Monte Carlo arithmetic: exploiting randomness in floating-point 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxnets._checking.interpreter import bind, body, equations, evaluate
-from jaxnets._checking.programs import run
+from jaxnets._checking.programs import remembered, run, shapes_of
 
 _SAMPLES = 8
 # Nudges of an equation start at one of so many places of the pool.
@@ -65,6 +66,7 @@ def rounding_spread(
     arguments: Sequence,
     rng: np.random.Generator,
     narrow: Rounded | None = None,
+    key: Hashable | None = None,
 ) -> Rounded:
     """Evaluate a program, and measure how far rounding carries each entry of its outputs.
 
@@ -74,14 +76,17 @@ def rounding_spread(
         rng: the source of the nudges.
         narrow: what was measured of the same program in one narrower dtype. What rounding does is
             proportional to the spacing of the numbers, and so need not be measured again.
+        key: as `programs.run` has it.
     """
-    jaxpr = jax.make_jaxpr(function)(*arguments)
+    shapes = key and (key, shapes_of(arguments))
+    jaxpr, dtypes, nudged = remembered(shapes, lambda: _read(function, arguments))
     flat = jax.tree.leaves(arguments)
     # A program of half precision is mostly one of float32 inside, and so of another proportion.
     single = float(jnp.finfo(jnp.float32).eps)
-    if narrow is not None and len(dtypes_of(jaxpr)) == 1 and set(narrow.epsilons) == {single}:
-        values = [_float64(value) for value in run(function, *arguments)]
-        eps = float(jnp.finfo(dtypes_of(jaxpr).pop()).eps)
+    if narrow is not None and len(dtypes) == 1 and set(narrow.epsilons) == {single}:
+        exact = run(core.jaxpr_as_fun(jaxpr), *flat, key=key and (key, "exact"))
+        values = [_float64(value) for value in exact]
+        eps = float(jnp.finfo(min(dtypes, key=str)).eps)
         as_finite = all(
             (np.isfinite(value) == np.isfinite(other)).all()
             for value, other in zip(values, narrow.values, strict=True)
@@ -89,7 +94,12 @@ def rounding_spread(
         if as_finite:
             factor = eps / single
             return Rounded(values, [factor * s for s in narrow.spreads], [eps] * len(values))
-    stacks = run(lambda flat, pools: nudged_runs(jaxpr, flat, pools), flat, pools_for(jaxpr, rng))
+    stacks = run(
+        lambda flat, pools: nudged_runs(jaxpr, flat, pools),
+        flat,
+        pools_for(nudged, rng),
+        key=key and (key, "nudged"),
+    )
     values, spreads = [], []
     for stack in stacks:
         value, square = _float64(stack[0]), np.zeros(stack.shape[1:])
@@ -101,9 +111,17 @@ def rounding_spread(
     return Rounded(values, spreads, [float(jnp.finfo(stack.dtype).eps) for stack in stacks])
 
 
-def pools_for(jaxpr, rng: np.random.Generator) -> np.ndarray:
-    """Draw the nudges of each sample, a pool of which each equation takes a stretch; none first."""
-    pools = rng.integers(-1, 2, (1 + _SAMPLES, _largest_size(jaxpr.jaxpr) + _STARTS), np.int8)
+def _read(function, arguments):
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    return jaxpr, dtypes_of(jaxpr), largest_size(jaxpr.jaxpr)
+
+
+def pools_for(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the nudges of each sample, a pool of which each equation takes a stretch; none first.
+
+    `size` is that of the largest array in the program.
+    """
+    pools = rng.integers(-1, 2, (1 + _SAMPLES, size + _STARTS), np.int8)
     pools[0] = 0
     return pools
 
@@ -125,14 +143,15 @@ def _float64(array) -> np.ndarray:
     return np.asarray(array).astype(np.float64)
 
 
-def _largest_size(jaxpr) -> int:
+def largest_size(jaxpr) -> int:
+    """Return how many entries the largest array in a program has."""
     atoms = [*jaxpr.constvars, *jaxpr.invars]
     for equation in jaxpr.eqns:
         atoms += equation.outvars
     sizes = [math.prod(getattr(atom.aval, "shape", ())) for atom in atoms]
     for equation in jaxpr.eqns:
         if called := body(equation):
-            sizes.append(_largest_size(called[0]))
+            sizes.append(largest_size(called[0]))
     return max(sizes, default=1)
 
 
