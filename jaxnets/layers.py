@@ -234,6 +234,11 @@ def _elementwise(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer
     return Layer(name, init, apply)
 
 
+def Identity() -> Layer:
+    """The input as it is."""
+    return _elementwise("Identity", lambda x: x)
+
+
 def Relu() -> Layer:
     """Rectified linear unit, `ops.relu`."""
     return _elementwise("Relu", ops.relu)

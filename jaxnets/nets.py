@@ -196,6 +196,7 @@ def _need_stages(name: str, stages: Sequence[Sequence[int]], classes: int) -> No
 
 def _activation(name: str, activation: str, negative_slope: ArrayLike, alpha: ArrayLike) -> Layer:
     activations = {
+        "identity": layers.Identity(),
         "relu": layers.Relu(),
         "leaky_relu": layers.LeakyRelu(negative_slope),
         "elu": layers.Elu(alpha),

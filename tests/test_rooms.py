@@ -19,6 +19,7 @@ ROOMS = (
         "train.compare",
         "jaxnets.__main__",
     ),
+    ("train.estimators",),
     ("train.evaluate",),
     ("train.reproduce",),
     ("train.training",),

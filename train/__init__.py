@@ -5,6 +5,7 @@ Each line may import the lines below it:
 runs/                                           fit and load, for Python
 mlp, convnet, custom, compare                   the commands, with
 evaluate/, reproduce/
+estimators/                                     networks with the interface of scikit-learn
 training/                                       what the training commands and fit share
 report/                                         progress, tables and figures
 run_directory/                                  what a run leaves behind

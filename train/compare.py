@@ -34,7 +34,6 @@ _Out = Annotated[
     ),
 ]
 
-_FORMATS = (".png", ".pdf", ".svg")
 _KEYS = {"compared", "ranked_by", "same_data", "rows"}  # Of the numbers.
 
 
@@ -107,8 +106,8 @@ def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metric
 
 def _check_out(out: Path) -> None:
     """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
-    if out.suffix not in _FORMATS:
-        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
+    if out.suffix not in figures.FORMATS:
+        raise StoreError(f"--out {out}: must end in {', '.join(figures.FORMATS)}")
     numbers = out.with_suffix(".json")
     if not out.parent.is_dir():
         raise StoreError(f"--out {out}: {out.parent} is not a folder")

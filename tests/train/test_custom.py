@@ -6,10 +6,11 @@ import shutil
 import jax
 import pytest
 
-from train import compare, custom, mlp, training
+from train import compare, custom, mlp
 from train.custom_network import named, run_kind
 from train.evaluate import __main__ as evaluate
 from train.runs import load
+from train.training import job
 from train.training.command import parse
 
 NET = '''
@@ -130,7 +131,7 @@ def test_real_numbers_are_one_program_where_the_function_allows_it(net):
         source, function = named(target)
         kind = run_kind(function, source).kind
         words = ["--rate", "0", "0.1", "0.2", "--slope", "0.1", "0.3", "--steps", "6"]
-        return training.check(parse(kind, words, "prog", None), "net").groups
+        return job.check(parse(kind, words, "prog", None), "net").groups
 
     (together,) = groups("net.py:net")
     assert len(together.readers) == 6

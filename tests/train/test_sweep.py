@@ -407,7 +407,7 @@ def test_progress_says_which_group_runs(capsys):
         progress.advance(10, 5.0)
         assert progress._bar.tasks[0].completed == 30
     assert console.export_text().splitlines() == [
-        "group 1/2  step 10/10 of 2 runs  validation loss 1 to 1 accuracy 0.5000 to 0.5000  "
+        "group 1/2  step 10/10 of 2 runs  validation loss 1 to 1, accuracy 0.5000 to 0.5000  "
         "1 diverged  1.0 s"
     ]
 
@@ -429,4 +429,4 @@ def test_on_a_terminal_progress_says_where_the_runs_are():
     assert bar.startswith("32/90 steps ")
     assert bar.endswith("5,678 steps/s")
     assert where == ("runs: 3 in training (group 2/3, step 4/10), 2 done, 4 waiting, 1 diverged")
-    assert metrics == "validation loss 3 to 5 accuracy 0.7000 to 0.9000"
+    assert metrics == "validation loss 3 to 5, accuracy 0.7000 to 0.9000"

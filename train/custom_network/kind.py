@@ -25,10 +25,12 @@ class OwnNetwork(NamedTuple):
     """
 
     kind: type[Run]
-    network: "Callable[[Any, Hyper, int], Layer]"
+    network: Callable[..., Any]
     name: str
 
 
+# The runs of a function share what was compiled for them.
+@functools.lru_cache(32)
 def run_kind(function: Any, source: Source | None = None) -> OwnNetwork:
     """Return the dataclass of a run, whose flags are the keywords of a function, and its network.
 

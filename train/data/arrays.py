@@ -117,7 +117,7 @@ def _array(path: Path, name: str, info: zipfile.ZipInfo) -> np.ndarray:
                     f"{path}: {name} claims shape {list(shape)}; must have at most {MOST_VALUES} "
                     f"values"
                 )
-            if count * dtype.itemsize > info.file_size:
+            if count * dtype.itemsize > info.file_size - member.tell():
                 raise DataError(f"{path}: {name} is cut short")
         with zipfile.ZipFile(path) as file, file.open(info) as member:
             found: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
@@ -136,6 +136,16 @@ def _listed(names: Sequence[str]) -> str:
 # --- examples ------------------------------------------------------------------------------------
 
 
+def as_array(given: Any, where: str) -> np.ndarray:
+    """Return an array or lists as an array; raise a `DataError` where rows differ in length."""
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise DataError(
+            f"{where}: is no array: {reason(error)}; all rows must have the same length"
+        ) from error
+
+
 def examples(given: Any, where: str) -> np.ndarray:
     """Return arrays as examples to train on.
 
@@ -150,7 +160,7 @@ def examples(given: Any, where: str) -> np.ndarray:
     Raises:
         DataError: they are of another dtype or shape, or a value is not finite in float32.
     """
-    x = np.asarray(given)
+    x = as_array(given, where)
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise DataError(
             f"{where}: has shape {list(x.shape)}; must be [N, features], [N, H, W] or "

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from train.data.arrays import as_array
 from train.data.limits import MOST_CLASSES
 from train.errors import DataError
 
@@ -38,7 +39,7 @@ def read_labels(given: Any, where: str, known: Labels | None = None) -> Labels:
         DataError: they are of another kind or shape, one is missing, there are fewer than 2 or
             more than 1000 classes, or one is not known.
     """
-    labels = np.asarray(given)
+    labels = as_array(given, where)
     if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras keeps those of CIFAR-10.
         labels = labels[:, 0]
     if labels.ndim != 1:
@@ -59,11 +60,6 @@ def read_labels(given: Any, where: str, known: Labels | None = None) -> Labels:
         if isinstance(value, str) and not (value.isprintable() and len(value) <= 100):
             raise DataError(f"{where}: holds a label that cannot be printed: {value[:40]!r}")
     return Labels(y.astype(np.int32), values)
-
-
-def given_labels(given: Any) -> np.ndarray:
-    """Return the label of each class as it was given, sorted; see `read_labels`."""
-    return read_labels(given, "y").values
 
 
 def _places(values: np.ndarray, where: str, known: Labels) -> np.ndarray:

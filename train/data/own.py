@@ -30,7 +30,7 @@ class Options(NamedTuple):
 # By flag, the data that it is used with.
 _USED_WITH = {
     "label": "a .csv or .parquet file",
-    "missing": "a .csv or .parquet file",
+    "missing": "a .csv or .parquet file or a data frame",
     "test": "data that hold no examples to test on",
     "image_size": "images of several sizes, such as those of a folder",
 }
@@ -78,6 +78,7 @@ def from_arrays(
     y_test: Any = None,
     *,
     test: float | None = None,
+    missing: str | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """Return arrays as a data set.
@@ -89,6 +90,7 @@ def from_arrays(
         x_test: examples to test on, likewise; None to hold some of x out.
         y_test: their labels.
         test: the share, below 1, or the number of examples that are held out; by default 0.2.
+        missing: "mean" to fill missing values of a data frame, see `table.learned_columns`.
         name: of the data set.
 
     Returns:
@@ -105,7 +107,8 @@ def from_arrays(
         raise DataError(f"test {test:g}: must be left out where x_test is given")
     given = {"x": x, "y": y} | ({} if x_test is None else {"x_test": x_test, "y_test": y_test})
     if hasattr(x, "columns"):
-        return _frames(given, test, name)
+        return _frames(given, test, missing, name)
+    check_unused(Options(missing=missing), ("missing",), "arrays")
     return _arrays(given, test, name, "", "arrays")
 
 
@@ -125,7 +128,8 @@ def _arrays(
     """Return arrays x and y, and perhaps x_test and y_test, as a data set."""
     x, labels = arrays.examples(given["x"], f"{where}x"), read_labels(given["y"], f"{where}y")
     _check_lengths(len(x), len(labels.y), f"{where}x", f"{where}y")
-    schema = Schema(x.shape[1:], x.dtype.name, arrays.white_of(x))
+    values = labels.classes if where else tuple(labels.values.tolist())
+    schema = Schema(x.shape[1:], x.dtype.name, arrays.white_of(x), labels=values)
     about = _described(x, labels.classes, source)
     if "x_test" not in given:
         return divided(name, about, (x, labels.y), labels.classes, test, schema)
@@ -144,7 +148,7 @@ def _folder(path: Path, options: Options) -> Dataset:
     size = None if options.image_size is None else image_folder.parsed_size(options.image_size)
     found = image_folder.read_folder(path, size)
     labels = read_labels(found.labels, str(path))
-    schema = Schema(found.images.shape[1:], "uint8")
+    schema = Schema(found.images.shape[1:], "uint8", labels=labels.classes)
     name = path.absolute().name
     about = _described(found.images, labels.classes, f"the folder {name}{found.words}")
     train = found.images, labels.y
@@ -170,7 +174,7 @@ def _table(path: Path, options: Options) -> Dataset:
     parts = held_out_to_test(labels.y, labels.classes, options.test, str(path))
     columns = table.learned_columns(frame, parts[0], options.missing is not None, str(path))
     inputs = table.encoded(frame, columns, str(path))
-    schema = Schema(inputs.shape[1:], "float32", 1, columns, label)
+    schema = Schema(inputs.shape[1:], "float32", 1, columns, label, labels.classes)
     about = _described(inputs, labels.classes, path.name, columns)
     return with_parts(path.stem, about, (inputs, labels.y), parts, labels.classes, schema)
 
@@ -187,7 +191,7 @@ def _label_values(values: Any, path: Path) -> np.ndarray:
     return values.astype(object).where(values.notna(), None).to_numpy()
 
 
-def _frames(given: dict[str, Any], test: float | None, name: str) -> Dataset:
+def _frames(given: dict[str, Any], test: float | None, missing: str | None, name: str) -> Dataset:
     """Return data frames with their labels as a data set."""
     frame = checked_frame(given["x"], "x")
     labels = read_labels(given["y"], "y")
@@ -196,9 +200,10 @@ def _frames(given: dict[str, Any], test: float | None, name: str) -> Dataset:
     if "x_test" not in given:
         parts = held_out_to_test(labels.y, labels.classes, test, name)
         train = parts[0]
-    columns = table.learned_columns(frame, train, False, "x")
+    columns = table.learned_columns(frame, train, missing is not None, "x")
     inputs = table.encoded(frame, columns, "x")
-    schema = Schema(inputs.shape[1:], "float32", 1, columns)
+    values = tuple(labels.values.tolist())
+    schema = Schema(inputs.shape[1:], "float32", 1, columns, labels=values)
     about = _described(inputs, labels.classes, "a data frame", columns)
     whole = inputs, labels.y
     if parts is not None:

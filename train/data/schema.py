@@ -14,7 +14,7 @@ from train.data.image_file import read_images
 from train.data.image_folder import read_flat
 from train.data.table import Column
 from train.data.table_file import checked_frame, read_table
-from train.errors import DataError
+from train.errors import DataError, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,7 @@ class Schema:
         white: the value of a white pixel.
         columns: those of a table with names, in their order; none of other data.
         label: the column of the labels, which need not be there to predict.
+        labels: of data of one's own the label of each class, as it was given.
     """
 
     shape: tuple[int, ...]
@@ -53,6 +54,7 @@ class Schema:
     white: int = 255
     columns: tuple[Column, ...] = ()
     label: str = ""
+    labels: tuple[int | bool | str, ...] = ()
 
     @property
     def is_table(self) -> bool:
@@ -126,8 +128,14 @@ class Schema:
             DataError: they are not as the training data are.
         """
         if self.columns:
-            return table.encoded(self._framed(x, where), self.columns, where)
-        given = np.asarray(x)
+            try:
+                frame = self._framed(x, where)
+            except ValueError as error:  # Of pandas or NumPy.
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(f"{where}: is no table: {reason(error)}") from error
+            return table.encoded(frame, self.columns, where)
+        given = arrays.as_array(x, where)
         if given.shape == self.shape:
             given = given[None]
         if not self.is_table and self.shape[-1] == 1:
@@ -186,6 +194,8 @@ class Schema:
             "dtype": self.dtype,
             "white": self.white,
         }
+        if self.labels:
+            found["labels"] = list(self.labels)
         if self.columns:
             found["label"] = self.label
             found["columns"] = [
@@ -219,14 +229,16 @@ class Schema:
         if not isinstance(named, list):
             raise ValueError("the columns of the schema are no list")
         columns = tuple(map(_column, named))
-        label = found.get("label", "")
-        if not isinstance(label, str):
-            raise ValueError("the label of the schema is no text")
+        label, labels = found.get("label", ""), found.get("labels", [])
+        if not isinstance(label, str) or not isinstance(labels, list):
+            raise ValueError("the labels of the schema are none")
+        if not all(type(value) in (int, bool, str) for value in labels):
+            raise ValueError("the labels of the schema are neither integers, words nor bools")
         if columns and sum(column.width for column in columns) != math.prod(shape):
             raise ValueError("the columns of the schema do not make its shape")
         if len({column.name for column in columns}) < len(columns):
             raise ValueError("two columns of the schema have one name")
-        return cls(tuple(shape), dtype, white, columns, label)
+        return cls(tuple(shape), dtype, white, columns, label, tuple(labels))
 
 
 def _column(found: Any) -> Column:

@@ -100,11 +100,12 @@ def _check_lines(path: Path) -> list[str]:
                     f"{path}: the first line must name the columns; it holds numbers: "
                     f"{', '.join(names[:3])}"
                 )
+            _check_names(names, str(path))
             for number, line in enumerate(filter(None, lines), 1):
                 if len(line) != len(names):
                     raise DataError(
-                        f"{path}: row {number} (line {lines.line_num}) has {len(line)} values; the "
-                        f"first line names {len(names)} columns"
+                        f"{path}: row {number} (line {lines.line_num}) has {len(line)} "
+                        f"value{'s' * (len(line) > 1)}; the first line names {len(names)} columns"
                     )
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not text in UTF-8: {reason(error)}") from error

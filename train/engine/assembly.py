@@ -11,11 +11,12 @@ from rich.progress import track
 
 from jaxnets import layers
 from train.data import Dataset, split
-from train.engine import dry_run, input_pipeline
+from train.engine import costs_shown, dry_run, input_pipeline
+from train.engine.compiled import forget_all, kept
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Sets
-from train.engine.memory import Compiling, check_memory
+from train.engine.memory import Compiling, check_memory, nbytes
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
@@ -23,7 +24,7 @@ from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
 from train.flags.config import R, Run
 from train.flags.declaration import augmentations
-from train.flags.sweep import Group, Sweep
+from train.flags.sweep import Group, Sweep, shape_of
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, Hyper, int], layers.Layer]
@@ -37,7 +38,6 @@ class Assembly(Generic[R]):
         # Groups that follow one another see the same images, which are on the device once.
         self._sets = functools.lru_cache(1)(self._on_device)
         self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
-        self._program = functools.cache(self._made_program)
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
@@ -72,11 +72,10 @@ class Assembly(Generic[R]):
         states: dict[Any, Any] = {}
         for group in groups:
             shape = cast(R, group.shape)
-            training, hyper = shape.training, of_run(shape)
+            training = shape.training
             of = shape.network, training.optimizer
             if of not in states:
-                program = self._program(shape)
-                states[of] = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
+                states[of] = self._state(shape)
             steps = min(training.eval_every, group.ends[-1], LONGEST_SEGMENT)
             # --dry-run says what more would take.
             runs = 1 if self._sweep.dry_run else len(group.readers)
@@ -90,24 +89,47 @@ class Assembly(Generic[R]):
         count = len(devices())
         over = 1 if self._sweep.shard == "batch" else count
         stderr = Console(stderr=True)
-        found = [
-            dry_run.expected(group, self.trainer, self._sweep.lockstep, over)
-            for group in track(groups, "measuring", console=stderr, transient=True)
-        ]
-        dry_run.show(groups, found, count, console)
-
-    def _made_program(self, shape: R) -> Program:
-        """What all runs of a shape share."""
-        training, classes = shape.training, len(self._dataset.classes)
-        return make_program(
-            lambda hyper: self._network(shape, hyper, classes),
-            self._dataset.x_train.shape[1:],
-            training.optimizer,
-            schedule=schedule(shape, self._dataset),
-            changes=augmentations(shape.data.augment) or (),
-            precision=training.precision,
-            gradient=training.gradient,
+        found = dry_run.all_expected(
+            groups,
+            self._new_trainer,
+            lambda group: nbytes(self._state(cast(R, group.shape))),
+            self._sweep.lockstep,
+            over,
+            lambda order: track(order, "measuring…", console=stderr, transient=True),
         )
+        costs_shown.show(groups, found, count, console, self._sweep.shard)
+
+    def _new_trainer(self, group: Group) -> Trainer:
+        """Return what trains the runs of a group, with nothing compiled."""
+        forget_all()
+        return self.trainer(group)
+
+    def _state(self, shape: R) -> Any:
+        """The shapes and dtypes of what a run keeps from step to step."""
+        return jax.eval_shape(self._program(shape).initialise, of_run(shape), jax.random.key(0))
+
+    def _program(self, shape: R) -> Program:
+        """What all runs of a shape share; made once in a process, as is what it compiles to."""
+        # Of the data set it holds nothing but these, and of the run no number that is traced.
+        network, classes = self._network, len(self._dataset.classes)
+        inputs, decays = self._dataset.x_train.shape[1:], schedule(shape, self._dataset)
+        shape = shape_of(shape)
+        training, augment = shape.training, shape.data.augment
+        rest = (training.optimizer, training.precision, training.gradient)
+
+        def made() -> Program:
+            return make_program(
+                lambda hyper: network(shape, hyper, classes),
+                inputs,
+                training.optimizer,
+                schedule=decays,
+                changes=augmentations(augment) or (),
+                precision=training.precision,
+                gradient=training.gradient,
+            )
+
+        of = (network, type(shape), shape.network, augment, *rest)
+        return kept((*of, inputs, classes, decays), made)
 
 
 def schedule(run: Run, dataset: Dataset) -> Schedule:

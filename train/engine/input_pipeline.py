@@ -16,15 +16,18 @@ class Data(NamedTuple):
 
     Attributes:
         x: uint8 or float32 [N, H, W, C] of images, float32 [N, features] of tables.
-        y: int32 [N], labels in [0, classes).
+        y: int32 [N], labels in [0, classes); or of a regression, floating [N, outputs].
         shift: float32, of the shape of an input.
         scale: float32 []; of tables [features].
+        weight: floating [N], how much each example counts; None for all alike. Only
+            `Program.train_batches` reads it.
     """
 
     x: jax.Array
     y: jax.Array
     shift: jax.Array
     scale: jax.Array
+    weight: jax.Array | None = None
 
 
 def batches(seed: int, examples: int, batch_size: int, start: int = 0) -> Iterator[np.ndarray]:

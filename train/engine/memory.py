@@ -109,7 +109,7 @@ class Fitting:
             compiling: makes a context that is entered while something is compiled.
         """
         self._make, self._lockstep, self._choose = make, lockstep, choose
-        self._compiling = compiling
+        self.compiling = compiling
         self._compiled: dict[Any, Any] = {}
         self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
@@ -131,7 +131,7 @@ class Fitting:
         Raises:
             MemoryError: it does not fit into memory; says with how many runs at a time it would.
         """
-        with self._compiling():
+        with self.compiling():
             return self._compile(*arguments)
 
     def _compile(self, *arguments: Any) -> Any:

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.engine import segments
+from train.engine.compiled import kept
 from train.engine.hyperparameters import Hyper, stack
 from train.engine.input_pipeline import Data, Sets, batches
-from train.engine.memory import Compiling
+from train.engine.memory import Compiling, Fitting
 from train.engine.placement import on_host, placed
 from train.engine.program import Program, State
 from train.engine.sharding import Spread
@@ -72,26 +73,14 @@ class Trainer:
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
 
-        def initialise(key, hyper, _):
-            return program.initialise(hyper, key)
-
-        def train_segment(state, hyper, indices, data):
-            return program.train_segment(state, hyper, data, indices)
-
-        def gradient_norms(state, hyper, batch, data):
-            return program.gradient_norms(state, hyper, data, batch)
-
         self._sets = spread.placed(sets)
-        self._train_segment = spread.compiled(train_segment, donate_argnums=0)
-        self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
-        self._gradient_norms = spread.compiled(gradient_norms)
-        self._select = spread.compiled(lambda better, one, other, _: _chosen(better, one, other))
+        initialise = self._compiled(program, compiling)
         self._examples = len(sets.train.y)
         self.seconds = self.seconds_in_steps = 0.0
         keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
         if spread.own is not None:
             keys, self._hypers = placed((keys, self._hypers), spread.own)
-        self.state: State = spread.compiled(initialise)(keys, self._hypers, None)
+        self.state: State = initialise(keys, self._hypers, None)
         self.step = 0
         self.diverged: dict[int, tuple[int, str]] = {}
         self.stopped: dict[int, int] = {}
@@ -101,6 +90,33 @@ class Trainer:
         self._learned: dict[str, Any] | None = None  # The best, or at its own end a better one.
         self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
         self._traces: list[dict[str, np.ndarray]] = []  # Since the last evaluation.
+
+    def _compiled(self, program: Program, compiling: Compiling) -> Fitting:
+        """Compile the functions of all runs, where they are called; return that of their state."""
+
+        def initialise(key, hyper, _):
+            return program.initialise(hyper, key)
+
+        def train_segment(state, hyper, indices, data):
+            return program.train_segment(state, hyper, data, indices)
+
+        def gradient_norms(state, hyper, batch, data):
+            return program.gradient_norms(state, hyper, data, batch)
+
+        # Another trainer of the program in this process compiles nothing.
+        def compiled(name: str, function: Callable[..., Any], **options: Any) -> Fitting:
+            found = kept(
+                (program, self._spread.key, name),
+                lambda: self._spread.compiled(function, **options),
+            )
+            found.compiling = compiling
+            return found
+
+        self._train_segment = compiled("train", train_segment, donate_argnums=0)
+        self._evaluate = compiled("evaluate", self._spread.over_examples(program.evaluate))
+        self._gradient_norms = compiled("norms", gradient_norms)
+        self._select = compiled("select", lambda better, one, other, _: _chosen(better, one, other))
+        return compiled("initialise", initialise)
 
     @property
     def learned(self) -> dict[str, Any]:
@@ -160,7 +176,7 @@ class Trainer:
                 if not compiled:
                     self._prepare(indices)
                 if length not in compiled:
-                    compiled[length] = self._train_segment.compile(*arguments)
+                    compiled[length] = self._train_segment.prepare(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
                 trace = self.on_host(trace)

@@ -201,8 +201,7 @@ def _classify(
     labels, logits = np.asarray(examples.y), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
     matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
-    right = int(np.trace(matrix))
-    accuracy = right / len(labels)
+    accuracy = (right := int(np.trace(matrix))) / len(labels)
     print(
         f"{dataset.name}, {split} set: accuracy {accuracy:.4f} ({right} of {len(labels)}), "
         f"loss {loss.mean():.4f} nats"
@@ -215,21 +214,14 @@ def _classify(
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
+    found = zip(worst, probabilities(logits[worst]), strict=True)
     mistakes = [
-        {
-            "index": int(i),
-            "true": dataset.classes[labels[i]],
-            "true_probability": float(share[labels[i]]),
-            "predicted": dataset.classes[predicted[i]],
-            "probability": float(share[predicted[i]]),
-            "loss": float(loss[i]),
-        }
-        for i, share in zip(worst, probabilities(logits[worst]), strict=True)
+        _mistake(int(i), share, labels[i], predicted[i], loss[i], dataset.classes)
+        for i, share in found
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-    white = dataset.white
     if figures.is_picture(dataset.schema.shape):
-        _draw(mistakes, np.asarray(examples.x[worst]), white, out / "mistakes.png", title)
+        _draw(mistakes, np.asarray(examples.x[worst]), dataset.white, out / "mistakes.png", title)
     else:
         (out / "mistakes.png").unlink(missing_ok=True)  # It would be that of another evaluation.
         print()
@@ -246,6 +238,20 @@ def _classify(
     }
     files.write_json(out / "evaluation.json", evaluation)
     print(f"numbers  {out / 'evaluation.json'}")
+
+
+def _mistake(
+    index: int, share: np.ndarray, label: int, predicted: int, loss: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what evaluation.json says of an example that was classified wrong."""
+    return {
+        "index": index,
+        "true": classes[label],
+        "true_probability": float(share[label]),
+        "predicted": classes[predicted],
+        "probability": float(share[predicted]),
+        "loss": float(loss),
+    }
 
 
 def _draw(

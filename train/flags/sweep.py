@@ -168,10 +168,15 @@ def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
         # With a schedule that leads to the end, other ends are other runs.
         length = last if run.training.schedule in TO_THE_END else None
         trained = replaced(run, {"steps": length, "epochs": None})
-        shape = replaced(trained, {**_traced(run), "seed": None})
+        shape = shape_of(trained)
         group = found.setdefault(shape, Group(run, {}))
         group.readers.setdefault(trained, {})[index] = last
     return list(found.values())
+
+
+def shape_of(run: R) -> R:
+    """Return a run without its seed, and with a stand-in for each number that is traced."""
+    return replaced(run, {**_traced(run), "seed": None})
 
 
 def _traced(run: Run) -> dict[str, float | None]:

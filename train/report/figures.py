@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from train.metrics import METRICS, RANKED_BY, Record, is_known
-from train.report import tables
+from train.report import labels as called
 from train.report.panels import Panel, panels
 from train.report.style import LETTERS, STYLES, WIDTH, legend, scale, wrapped, write
 from train.run_directory import summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What a single run shows, the sets that it has.
 _SPLITS = {
@@ -25,6 +26,8 @@ _SPLITS = {
     "validation": ("validation set", {"color": "#0072B2", "linestyle": "-.", "marker": "^"}),
     "test": ("test set", {"color": "#000000", "linestyle": "-", "marker": "o"}),
 }
+
+FORMATS = (".png", ".pdf", ".svg")
 
 _BANDS = " Bands: ± standard deviation over the runs."
 
@@ -38,18 +41,45 @@ class _Line(NamedTuple):
     style: dict[str, Any]
 
 
+def results(
+    found: Sequence[tuple[dict[str, Any], Sequence[Sequence[Record]]]],
+    path: Path | None,
+    name: str,
+    dataset: dict[str, Any],
+) -> "Figure":
+    """Draw the curves of the only configuration, or compare several.
+
+    Args:
+        found: per configuration, best first, its row of summary.json and the evaluations of each
+            of its runs.
+        path: a file; its suffix is the format. None to write none.
+        name: of the network.
+        dataset: what summary.json says of the data.
+    """
+    title, note = f"{name} on {dataset['name']}", dataset["description"]
+    if len(found) > 1:
+        return bands(found, path, title, note)
+    ((row, records),) = found
+    config = row["config"]
+    title += (
+        f": {config['optimizer']}, learning rate {config['learning_rate']:g}, "
+        f"batch size {config['batch_size']}"
+    )
+    return curves(records, path, title, note)
+
+
 def curves(
     runs: Sequence[Sequence[Record]],
-    path: Path,
+    path: Path | None,
     title: str,
     note: str,
     across: Literal["step", "epoch"] = "step",
-) -> None:
+) -> "Figure":
     """Draw loss and accuracy of a configuration on each set.
 
     Args:
         runs: the evaluations of each run; of several, the mean and a band of ± std are drawn.
-        path: a file; its suffix is the format.
+        path: a file; its suffix is the format. None to write none.
         title: what ran.
         note: where the data come from.
         across: what the horizontal axis counts.
@@ -59,15 +89,15 @@ def curves(
         for split, (label, style) in _SPLITS.items()
         if any(is_known(record, split) for records in runs for record in records)
     ]
-    _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""), across=across)
+    return _draw(lines, path, title, note + (_BANDS if len(runs) > 1 else ""), across=across)
 
 
 def bands(
     results: Sequence[tuple[dict[str, Any], Sequence[Sequence[Record]]]],
-    path: Path,
+    path: Path | None,
     title: str,
     note: str,
-) -> None:
+) -> "Figure":
     """Draw loss and accuracy of configurations, means over seeds with bands of ± std.
 
     They are those of the validation set where all configurations have one, else of the test set.
@@ -75,12 +105,12 @@ def bands(
     Args:
         results: per configuration, best first, its row of summary.json and the evaluations of each
             of its runs; the first eight are drawn.
-        path: a file; its suffix is the format.
+        path: a file; its suffix is the format. None to write none.
         title: what ran.
         note: where the data come from.
     """
     rows = [row for row, _ in results]
-    split, names = summary.judge(*rows), tables.labels(rows)
+    split, names = summary.judge(*rows), called.labels(rows)
     lines = [
         _Line(name, runs, split, style)
         for (_, runs), name, style in zip(results, names, STYLES, strict=False)
@@ -89,18 +119,18 @@ def bands(
         title += f", the best {len(lines)} of {len(results)} configurations"
     if any(len(line.runs) > 1 for line in lines):
         note += _BANDS
-    _draw(lines, path, title, note, f"{split} ", below=panels(rows))
+    return _draw(lines, path, title, note, f"{split} ", below=panels(rows))
 
 
 def _draw(
     lines: Sequence[_Line],
-    path: Path,
+    path: Path | None,
     title: str,
     note: str,
     of: str = "",
     across: str = "step",
     below: Sequence[Panel] = (),
-) -> None:
+) -> "Figure":
     """Draw the lines in a panel for each metric, above a legend, and other panels below it."""
     # Without pyplot, which would look for a window.
     from matplotlib.figure import Figure
@@ -123,7 +153,9 @@ def _draw(
             parts[1].subplots(1, len(below), squeeze=False)[0], below, strict=True
         ):
             panel(parts[1], axes)
-    write(figure, path)
+    if path is not None:
+        write(figure, path)
+    return figure
 
 
 def _curve(

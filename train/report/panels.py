@@ -10,7 +10,7 @@ import numpy as np
 
 from train.flags.config import FLAGS
 from train.metrics import METRICS, RANKED_BY
-from train.report import style, tables
+from train.report import labels, style
 from train.run_directory import summary
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
     Args:
         rows: of summary.json.
     """
-    names = tables.varying(rows)
+    names = labels.varying(rows)
     values = {name: {row["config"].get(name) for row in rows} for name in names}
     numbers = [name for name in names if all(_is_number(value) for value in values[name])]
     if len(names) == len(numbers) == 2:
@@ -117,8 +117,8 @@ def _heat_map(
         mean = _final(row, split)["mean"]
         cell = lines.index(row["config"][down]), columns.index(row["config"][across])
         best[cell] = np.fmax(best[cell], np.nan if mean is None else mean)
-    axes.set_xticks(range(len(columns)), list(map(tables.value_of, columns)))
-    axes.set_yticks(range(len(lines)), list(map(tables.value_of, lines)))
+    axes.set_xticks(range(len(columns)), list(map(labels.value_of, columns)))
+    axes.set_yticks(range(len(lines)), list(map(labels.value_of, lines)))
     axes.set(xlabel=across.replace("_", " "), ylabel=down.replace("_", " "))
     known = best[~np.isnan(best)]
     if not len(known):

@@ -150,9 +150,9 @@ def _ranges(records: Sequence[Record]) -> str:
     for of in ("validation", "test", "train"):
         seen = [record for record in records if is_known(record, of)]
         if seen:
-            words = [of]
+            words = []
             for name, metric in METRICS.items():
                 values = [record[f"{of}_{name}"] for record in seen]
                 words.append(f"{name} {min(values):{metric.form}} to {max(values):{metric.form}}")
-            return " ".join(words)
+            return f"{of} {', '.join(words)}"
     return ""

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from train.metrics import METRICS, RANKED_BY, SETS, THEN_BY
+from train.report import notes
+from train.report.labels import labels, value_of, varying, words
 from train.run_directory.summary import judge
 
 MOST_ROWS = 20
@@ -78,7 +80,7 @@ def cells(
     headings = [name.replace("_", "\n") for name in names]
     if len(names) > _MOST_FLAGS:
         headings = ["configuration"]
-        flags = [[", ".join(_flags(row, names))] for row in shown]
+        flags = [[", ".join(words(row, names))] for row in shown]
     counts = {len(row["seeds"]) for row in rows}
     kinds = {
         "run directory": [row.get("run_directory", "") for row in shown],
@@ -86,7 +88,7 @@ def cells(
     }
     before = ["run directory"] * (len({row.get("run_directory") for row in rows}) > 1)
     after = ["seeds"] * (len(counts) > 1)
-    marks = _endings(shown)
+    marks = notes.endings(shown)
     body = []
     for number, row in enumerate(shown):
         first = f"{number + 1}{'*' * any(number in of for of in marks.values())}"
@@ -96,13 +98,13 @@ def cells(
         body.append([first, *itertools.chain(*parts)])
     known = rows[0][metrics[1]]["final"]["mean"] is not None
     best = 0 if known and not caution else None
-    notes = [*_ranking(rows, caution, form), *_said(marks)]
+    below = [*notes.ranking(rows, caution), *notes.said(marks)]
     if len(rows) > len(shown):
         others = len(rows) - len(shown)
-        notes.insert(0, f"{others} more configuration{'s' * (others > 1)}: see {rest}.")
+        below.insert(0, f"{others} more configuration{'s' * (others > 1)}: see {rest}.")
     wide = [name.replace("_", "\n") for name in metrics]
     left = ["", *(name.replace(" ", "\n") for name in before), *headings]
-    return Cells(title, [*left, *after, *wide], body, len(left), best, notes)
+    return Cells(title, [*left, *after, *wide], body, len(left), best, below)
 
 
 def _single(title: str, row: dict[str, Any], form: _Form) -> Cells:
@@ -118,8 +120,11 @@ def _single(title: str, row: dict[str, Any], form: _Form) -> Cells:
         for of in SETS
         if f"{of}_{RANKED_BY}" in row
     ]
-    notes = [*_deviation([row]), *(f"{ending[0].upper()}{ending[1:]}." for ending in _ended(row))]
-    return Cells(title, ["", *headings], body, 1, None, notes)
+    below = [
+        *notes.deviation([row]),
+        *(f"{ending[0].upper()}{ending[1:]}." for ending in notes.ended(row)),
+    ]
+    return Cells(title, ["", *headings], body, 1, None, below)
 
 
 def table(summary: dict[str, Any], caution: str = "", rest: str = "summary.json") -> Group:
@@ -210,109 +215,3 @@ def _number(of: dict[str, Any] | None, form: _Form = _FORMS[0]) -> str:
     digits = f".{form.decimals}f" if abs(of["mean"]) < 1e4 else ".3g"
     deviation = f"{form.between}{of['std']:{digits}}" if len(known) > 1 else ""
     return f"{of['mean']:{digits}}{deviation}"
-
-
-# --- what tells configurations apart -------------------------------------------------------------
-
-
-def varying(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the flags in which configurations differ; one that some lack is None in those."""
-    names = dict.fromkeys(name for row in rows for name in row["config"])
-    return [name for name in names if len({row["config"].get(name) for row in rows}) > 1]
-
-
-def labels(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what to call each configuration: the run directory and the flags that differ."""
-    names = varying(rows)
-    several = len({row.get("run_directory") for row in rows}) > 1
-    parts = ([row.get("run_directory", "")] * several + _flags(row, names) for row in rows)
-    return [", ".join(part) or "all runs" for part in parts]
-
-
-def _flags(row: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """Those flags of a configuration that have an effect in it."""
-    values = {name: row["config"].get(name) for name in names}
-    return [
-        f"{name.replace('_', '-')} {value_of(value)}"
-        for name, value in values.items()
-        if value is not None
-    ]
-
-
-def value_of(value: Any) -> str:
-    """Return the value of a flag as it is shown."""
-    if value is None:
-        return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-# --- notes ---------------------------------------------------------------------------------------
-
-
-def _ranking(rows: Sequence[dict[str, Any]], caution: str, form: _Form) -> list[str]:
-    """How the rows are sorted, and what stands behind ±."""
-    if caution:
-        return [f"{caution[0].upper()}{caution[1:]}.", *_deviation(rows)]
-    return [f"Sorted by final {judge(*rows)} {RANKED_BY}, the best first.", *_deviation(rows)]
-
-
-def _deviation(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Over how many runs the means are taken."""
-    counts = sorted({len(row["seeds"]) for row in rows})
-    if counts == [1]:
-        return []
-    seeds = sorted({len(set(row["seeds"])) for row in rows})
-    over = [_many(seeds, "seed")]
-    if any(row["folds"] for row in rows):
-        over.append(_many(sorted({len(set(row["folds"] or [0])) for row in rows}), "fold"))
-    return [f"Mean ± standard deviation over {' and '.join(over)}."]
-
-
-def _many(counts: Sequence[int], what: str) -> str:
-    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{number} {what}{'s' * (counts[-1] > 1)}"
-
-
-_ENDINGS = ("diverged", "stopped early", "unfinished")
-
-
-def _endings(rows: Sequence[dict[str, Any]]) -> dict[str, dict[int, str]]:
-    """Which rows did not end as was asked, by the kind of ending, and where."""
-    found: dict[str, dict[int, str]] = {kind: {} for kind in _ENDINGS}
-    for number, row in enumerate(rows):
-        for kind, key in (("diverged", "diverged"), ("stopped early", "stopped")):
-            steps = [step for step in row[key] if step is not None]
-            if steps:
-                found[kind][number] = _where(steps, len(row["seeds"]))
-        if row.get("unfinished") is not None:
-            found["unfinished"][number] = f"at step {row['unfinished']}"
-    return found
-
-
-def _where(steps: Sequence[int], runs: int) -> str:
-    few = f"{len(steps)} of {runs} runs " if runs > 1 else ""
-    low, high = min(steps), max(steps)
-    return f"{few}at step {low}" + (f" to {high}" if high > low else "")
-
-
-def _said(marks: dict[str, dict[int, str]]) -> list[str]:
-    """A note for each kind of ending."""
-    words = {
-        "diverged": "diverged, and not in the means",
-        "stopped early": "stopped early, without a new lowest validation loss",
-        "unfinished": "unfinished",
-    }
-    return [
-        f"* {words[kind]}: " + "; ".join(f"row {i + 1}, {where}" for i, where in rows.items()) + "."
-        for kind, rows in marks.items()
-        if rows
-    ]
-
-
-def _ended(row: dict[str, Any]) -> list[str]:
-    """How the runs of a single configuration ended, where that is not as was asked."""
-    return [
-        f"{kind} {where}" if len(row["seeds"]) == 1 else f"{kind}: {where}"
-        for kind, rows in _endings([row]).items()
-        for where in rows.values()
-    ]

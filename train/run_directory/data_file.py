@@ -111,6 +111,8 @@ def _parsed(stored: Results, found: dict[str, Any]) -> Stored:
             _array(row.get("shift"), schema.shape),
             _array(row.get("scale"), shape),
         )
+    if schema.labels and len(schema.labels) != len(classes):
+        raise ValueError("it has other labels than classes")
     summary = stored.summary["dataset"] if stored.summary else {}
     x, y = np.empty((0, *schema.shape), schema.dtype), np.empty(0, np.int32)
     dataset = Dataset(

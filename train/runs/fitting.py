@@ -11,9 +11,9 @@ from jaxnets.layers import Layer
 from train import convnet, mlp
 from train.custom_network import run_kind
 from train.data import Dataset, from_arrays
-from train.data.labels import given_labels
+from train.data.own import Options, check_unused
 from train.errors import ConfigError
-from train.flags.config import ConvnetRun, MlpRun, Run, flags
+from train.flags.config import ConvnetRun, Data, MlpRun, Run, flags
 from train.flags.constraints import option
 from train.flags.suggestions import near
 from train.processes.signals import Interruption, Stopped
@@ -69,10 +69,8 @@ def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
         (1, 10)
     """
     name, kind, made = _network(network)
-    dataset, labels = _dataset(data)
-    which = data if dataset is None else dataset.name
-    sweep = _parsed(kind, {**flags, "dataset": which}, name)
-    job = check(sweep, name, dataset)
+    sweep = _parsed(kind, {**flags, "dataset": _name(data)}, name)
+    job = check(sweep, name, _dataset(data, sweep.runs[0].data))
     set_up(job)
 
     from train.engine.assembly import Assembly
@@ -89,7 +87,7 @@ def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
             if kept is None:
                 raise KeyboardInterrupt from stopped
             found = kept
-    return _runs(job, found, made, labels, network)
+    return _runs(job, found, made, network)
 
 
 def _network(network: Any) -> tuple[str, type[Run], Callable[..., Any]]:
@@ -110,11 +108,9 @@ def _network(network: Any) -> tuple[str, type[Run], Callable[..., Any]]:
     return own.name, own.kind, own.network
 
 
-def _runs(
-    job: Job, found: Trained, made: Callable[..., Any], labels: np.ndarray | None, network: Any
-) -> Runs:
+def _runs(job: Job, found: Trained, made: Callable[..., Any], network: Any) -> Runs:
     """Return the results, whose networks come from memory, or from the run directory."""
-    labels = labels_of(job.sweep.runs[0], job.dataset) if labels is None else labels
+    labels = labels_of(job.dataset)
     path = None if found.directory is None else found.directory.path
     own = None if isinstance(network, str) else network
 
@@ -123,7 +119,7 @@ def _runs(
         learned = found.keeper.learned.get(index)
         if learned is None:
             assert path is not None  # What is not in memory was written.
-            return of_directory(path, index, job.dataset, labels, own)
+            return of_directory(path, index, job.dataset, own)
         trained = put_together(
             made, run, job.dataset, lambda shapes: (learned["params"], learned["statistics"])
         )
@@ -134,21 +130,33 @@ def _runs(
         RunRecords(indices[result.run], flags(result.run), result.records)
         for result in found.results
     ]
-    return Runs(found.summary, runs, trained_network, path)
+    return Runs(found.summary, runs, trained_network, job.name, path)
 
 
-def _dataset(data: Any) -> tuple[Dataset | None, np.ndarray | None]:
-    """Return the data set, None for one that is loaded by name, and its labels as given."""
+def _name(data: Any) -> str | Path | None:
+    """Return what --dataset is for some data: what loads them, or what they are called."""
     if data is None or isinstance(data, (str, Path)):
-        return None, None
+        return data
     if isinstance(data, Dataset):
-        return data, None
+        return data.name
     if isinstance(data, tuple) and len(data) in (2, 4):
-        return from_arrays(*data), given_labels(data[1])
+        return "arrays"
     raise TypeError(
         f"data: must be arrays (x, y) or (x, y, x_test, y_test), a Dataset, or a name or path; got "
         f"{type(data).__name__}"
     )
+
+
+def _dataset(data: Any, which: Data) -> Dataset | None:
+    """Return the data set; None for one that is loaded by its name or path."""
+    options = Options(which.label, which.missing, which.test, which.image_size)
+    if isinstance(data, Dataset):
+        check_unused(options, options._fields, "a Dataset")
+        return data
+    if not isinstance(data, tuple):
+        return None
+    check_unused(options, ("label", "image_size"), "arrays")
+    return from_arrays(*data, test=which.test, missing=which.missing)
 
 
 # --- flags ---------------------------------------------------------------------------------------

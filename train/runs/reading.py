@@ -9,8 +9,6 @@ import numpy as np
 from train.data import Dataset
 from train.data.split import load_for
 from train.errors import StoreError
-from train.flags.config import Run
-from train.flags.declaration import data_path
 from train.run_directory import data_file, reader, rebuilt, trained_network
 from train.run_directory.reader import Results
 from train.runs.results import RunRecords, Runs
@@ -47,20 +45,19 @@ def load(directory: str | os.PathLike[str], *, network: Any = None) -> Runs:
         RunRecords(index, flags, records)
         for index, (flags, records) in enumerate(zip(stored.runs, stored.records, strict=True))
     ]
+    name = stored.config.command.removeprefix("train.")
     return Runs(
-        stored.summary, runs, lambda index: _network(stored, index, own=network), stored.path
+        stored.summary, runs, lambda index: _network(stored, index, own=network), name, stored.path
     )
 
 
-def of_directory(
-    path: Path, index: int, dataset: Dataset, labels: np.ndarray, own: Any = None
-) -> Network:
+def of_directory(path: Path, index: int, dataset: Dataset, own: Any = None) -> Network:
     """Return the network of a run in a run directory, which need not be finished."""
-    return _network(reader.read(path), index, dataset, labels, own)
+    return _network(reader.read(path), index, dataset, own)
 
 
 def _network(
-    stored: Results, index: int, dataset: Dataset | None = None, labels: Any = None, own: Any = None
+    stored: Results, index: int, dataset: Dataset | None = None, own: Any = None
 ) -> Network:
     kind, made = rebuilt.made(stored, own)
     run = rebuilt.run(stored, index, kind)
@@ -72,12 +69,10 @@ def _network(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "
             f"{stored.config.fingerprint}, not {dataset.fingerprint}"
         )
-    labels = labels_of(run, dataset) if labels is None else labels
     trained = trained_network.load(stored, index, made, run, dataset, affine)
-    return Network(index, stored.runs[index], trained, dataset, labels)
+    return Network(index, stored.runs[index], trained, dataset, labels_of(dataset))
 
 
-def labels_of(run: Run, dataset: Dataset) -> np.ndarray:
-    """Return what `predict` returns for each class: its name, for a file of one's own."""
-    own = data_path(run.data.dataset) is not None
-    return np.array(dataset.classes) if own else np.arange(len(dataset.classes))
+def labels_of(dataset: Dataset) -> np.ndarray:
+    """Return what `predict` returns for each class, see `Network.predict`."""
+    return np.array(dataset.schema.labels or range(len(dataset.classes)))

@@ -2,6 +2,7 @@
 
 import html
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rich.console import Console
 
 from train.metrics import METRICS, SETS, Record
-from train.report import tables
+from train.report import figures, labels, tables
+from train.report.figures import FORMATS
 from train.run_directory.summary import configuration
 from train.runs.trained import Network
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 class RunRecords(NamedTuple):
@@ -47,6 +50,7 @@ class Runs:
         summary: dict[str, Any],
         runs: Sequence[RunRecords],
         network: Callable[[int], Network],
+        name: str,
         path: Path | None = None,
     ):
         """Hold results.
@@ -55,11 +59,12 @@ class Runs:
             summary: what summary.json holds, or would.
             runs: the runs that were trained.
             network: makes the network of a run, by its index.
+            name: of the network, for figures.
             path: the run directory.
         """
         self.summary, self.path = summary, path
         self._runs = {run.number: run for run in runs}
-        self._network = network
+        self._network, self._name = network, name
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -82,10 +87,7 @@ class Runs:
             FloatingPointError: all runs of it diverged.
         """
         row = self.summary["rows"][0]
-        indices = [
-            run.number for run in self._runs.values() if configuration(run.flags) == row["config"]
-        ]
-        for index, diverged in zip(indices, row["diverged"], strict=True):
+        for index, diverged in zip(self._numbers(row), row["diverged"], strict=True):
             if diverged is None:
                 return self[index]
         raise FloatingPointError("all runs diverged; a smaller learning_rate may help")
@@ -120,7 +122,7 @@ class Runs:
 
         if each not in ("run", "configuration"):
             raise ValueError(f"each={each!r}: must be 'run' or 'configuration'")
-        rows, names = self.summary["rows"], tables.varying(self.summary["rows"])
+        rows, names = self.summary["rows"], labels.varying(self.summary["rows"])
         metrics = [f"{of}_{name}" for of in SETS for name in METRICS]
         metrics = [name for name in metrics if any(name in row for row in rows)]
         found: dict[int, dict[str, Any]] = {}
@@ -133,12 +135,7 @@ class Runs:
                     found[rank][name] = row[name]["final"]["mean"]
                     found[rank][f"{name}_std"] = row[name]["final"]["std"]
                 continue
-            indices = [
-                run.number
-                for run in self._runs.values()
-                if configuration(run.flags) == row["config"]
-            ]
-            for position, index in enumerate(indices):
+            for position, index in enumerate(self._numbers(row)):
                 found[index] = {**flags, "seed": row["seeds"][position]}
                 if row["folds"]:
                     found[index]["fold"] = row["folds"][position]
@@ -149,6 +146,32 @@ class Runs:
         frame = pd.DataFrame.from_dict(found, orient="index").sort_index()
         numbers = [*metrics, *(f"{name}_std" for name in metrics)]
         return frame.astype({name: float for name in numbers if name in frame})
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw loss and accuracy along the training; of several configurations, compare them.
+
+        A grid over two numbers has a heat map below, a random search the metric over each number.
+
+        Args:
+            path: a file to write, whose suffix is the format: png, pdf or svg. None to write none.
+
+        Returns:
+            The figure of matplotlib, which a notebook shows.
+        """
+        where = None if path is None else Path(path).expanduser()
+        if where is not None and where.suffix not in FORMATS:
+            raise ValueError(f"path {where}: must end in {', '.join(FORMATS)}")
+        found = [
+            (row, [self._runs[number].records for number in self._numbers(row)])
+            for row in self.summary["rows"]
+        ]
+        return figures.results(found, where, self._name, self.summary["dataset"])
+
+    def _numbers(self, row: dict[str, Any]) -> list[int]:
+        """The runs of a configuration."""
+        return [
+            run.number for run in self._runs.values() if configuration(run.flags) == row["config"]
+        ]
 
     def history(self) -> "pd.DataFrame":
         """Return all evaluations as a data frame of pandas: a row per evaluation of a run."""

@@ -15,6 +15,7 @@ from train.flags.command_line import overridden
 from train.flags.config import ONE_VALUE, Lockstep, Machines, R
 from train.flags.constraints import check_machines, check_value
 from train.flags.sweep import Sweep, expand
+from train.flags.typed import as_typed
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals
 from train.report import tables
@@ -121,13 +122,15 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
 
     assembly = Assembly(sweep, network, job.dataset)
     assembly.check_memory(job.groups)
-    print(f"{job.dataset.name}: {job.dataset.description}\n")
+    about = f"{job.dataset.name}: {job.dataset.description}\n"
     if len(job.groups) == 1:
-        print(f"{assembly.described(sweep.runs[0])}\n")
+        about += f"\n{assembly.described(sweep.runs[0])}\n"
     with explained():
         if sweep.dry_run:
             assembly.show_expected(job.groups, output())
+            print(f"\n{about}".rstrip())
             return
+        print(about)
         found = train(
             job,
             assembly,
@@ -140,8 +143,10 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
     print(f"\n{tables.kept(sweep.runs[0].training.keep, found.summary)}")
     print(f"run directory {found.directory.path}\nfigure        {found.directory.curves}")
     path = shlex.quote(str(found.directory.path))
-    commands = [f"python -m train.evaluate {path}", f"python -m train.compare {path} RUN_DIR"]
-    print(f"\n{tables.closing(found.summary, commands)}".rstrip())
+    source = type(sweep.runs[0]).source
+    own = "" if source is None else f" --network {shlex.quote(source.name)}"
+    commands = [f"python -m train.evaluate {path}{own}", f"python -m train.compare {path} RUN_DIR"]
+    print(f"\n{as_typed(tables.closing(found.summary, commands))}".rstrip())
     if all(result.end.diverged for result in found.results):
         raise FloatingPointError(
             f"all {len(sweep.runs)} runs diverged; a smaller --learning-rate may help"

@@ -5,7 +5,6 @@ Here the run directory, the live progress and the results meet.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from train.flags.config import flags
@@ -153,7 +152,7 @@ def _summarise(
     damaged = before.damaged if before and content else {SUMMARY, CURVES}
     found = summary.ranked(summary.configurations(known))
     if damaged and collectives.is_first():
-        _draw(found, job, directory.curves)
+        figures.results(found, directory.curves, job.name, summary.describe(job.dataset))
     if content is None or SUMMARY in damaged:
         content = _content(job, known, saver)
     if damaged:
@@ -182,17 +181,3 @@ def _content(job: Job, known: Sequence[Result], keeper: Keeper) -> dict[str, Any
         **keeper.time(),
         "rows": [row for row, _ in summary.ranked(summary.configurations(known))],
     }
-
-
-def _draw(found: Sequence[tuple[dict[str, Any], list[Any]]], job: Job, path: Path) -> None:
-    """Draw the curves of the only configuration, or compare several."""
-    title, note = f"{job.name} on {job.dataset.name}", job.dataset.description
-    if len(found) > 1:
-        figures.bands(found, path, title, note)
-        return
-    training = job.sweep.runs[0].training
-    title += (
-        f": {training.optimizer}, learning rate {training.learning_rate:g}, "
-        f"batch size {training.batch_size}"
-    )
-    figures.curves(found[0][1], path, title, note)

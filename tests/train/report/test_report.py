@@ -1,5 +1,6 @@
 import io
 import itertools
+import time
 
 import matplotlib.colors
 import matplotlib.figure
@@ -9,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from train.report import figures, style, tables
+from train.report import progress as progress_module
 from train.report.progress import Progress
 from train.run_directory import summary as summaries
 from train.run_directory.summary import row_of
@@ -206,6 +208,34 @@ def test_on_a_terminal_a_bar_moves():
         "train loss 0.6000 accuracy 0.7000",
         "test loss 1.2000 accuracy 0.6500",
     ]
+
+
+def test_elsewhere_a_long_compilation_is_a_line_at_its_beginning(monkeypatch):
+    monkeypatch.setattr(progress_module, "_LONG", 0.01)
+    file = io.StringIO()
+    with Progress(200, Console(file=file, width=40), 2) as progress:
+        progress.begin("group 1/1", 2, 100)
+        for _ in range(2):  # Of programs in a row there is one line.
+            with progress.compiling():
+                time.sleep(0.1)
+                assert file.getvalue() == "group 1/1  compiling…\n"
+    monkeypatch.setattr(progress_module, "_LONG", 60)
+    with progress.compiling():
+        pass
+    assert file.getvalue() == "group 1/1  compiling…\n"
+
+
+def test_on_a_terminal_a_clock_shows_that_something_is_compiled(monkeypatch):
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system=None)
+    with Progress(200, console) as progress:
+        with progress.compiling():
+            later = time.monotonic() + 12
+            monkeypatch.setattr(progress_module.time, "monotonic", lambda: later)
+            shown = [str(part) for part in progress._bar.get_renderables()]
+        after = [str(part) for part in progress._bar.get_renderables()]
+    assert "compiling… 12 s" in shown
+    assert not any("compiling" in part for part in after)
 
 
 def test_what_a_figure_says_fits_into_it(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_nothing_is_written_without_out(tmp_path, monkeypatch):
         ({"keep": "best", "validation": 0}, ValueError, "keep best: needs images to validate on"),
         ({"hidden": "--steps"}, ValueError, "hidden '--steps': begins with a dash"),
         ({"dropout": object()}, TypeError, "dropout: must be a number or a text, or a list"),
-        ({"network": "cnn"}, ValueError, "must be one of mlp, convnet; did you mean convnet?"),
+        ({"network": "cnn"}, ValueError, "a Layer or a function; did you mean convnet?"),
         ({"dry_run": True}, ValueError, "dry_run: is a flag of the commands alone"),
         ({"data": 3}, TypeError, "data: must be arrays (x, y)"),
         ({"data": "digit"}, ValueError, "did you mean digits?"),
