@@ -328,9 +328,6 @@ ARRAYS = {
     "shape claimed": (
         damaged(lambda data: data.replace(b"(20, 3), }    ", b"(20000, 30), }")), "x is cut short"
     ),
-    "too much claimed": (
-        damaged(lambda data: data.replace(b"(20, 3), }      ", b"(9999999, 999), }"[:16])), "x "
-    ),
 }  # fmt: skip
 
 
