@@ -196,7 +196,6 @@ def _need_stages(name: str, stages: Sequence[Sequence[int]], classes: int) -> No
 
 def _activation(name: str, activation: str, negative_slope: ArrayLike, alpha: ArrayLike) -> Layer:
     activations = {
-        "identity": layers.Identity(),
         "relu": layers.Relu(),
         "leaky_relu": layers.LeakyRelu(negative_slope),
         "elu": layers.Elu(alpha),
@@ -205,6 +204,7 @@ def _activation(name: str, activation: str, negative_slope: ArrayLike, alpha: Ar
         "tanh": layers.Tanh(),
         "sigmoid": layers.Sigmoid(),
         "softplus": layers.Softplus(),
+        "identity": layers.Identity(),
     }
     if not isinstance(activation, str) or activation not in activations:
         raise ValueError(

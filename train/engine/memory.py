@@ -111,6 +111,7 @@ class Fitting:
         self._make, self._lockstep, self._choose = make, lockstep, choose
         self.compiling = compiling
         self._compiled: dict[Any, Any] = {}
+        self._unchecked = set[Any]()  # Of these, what was compiled when other memory was free.
         self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
     def __call__(self, *arguments: Any) -> Any:
@@ -121,9 +122,18 @@ class Fitting:
         """Return the function compiled for such arguments, once."""
         leaves, structure = jax.tree.flatten(arguments)
         signature = (structure, tuple(map(jax.typeof, leaves)))
-        if signature not in self._compiled:
-            self._compiled[signature] = self.compile(*arguments)
-        return self._compiled[signature]
+        found = self._compiled.get(signature)
+        if found is not None and signature in self._unchecked:
+            found = found if _needed(found) <= min(gathered(free_memory())) else None
+        if found is None:
+            found = self._compiled[signature] = self.compile(*arguments)
+        self._unchecked.discard(signature)
+        self.bytes = max(self.bytes, _needed(found))
+        return found
+
+    def begin_anew(self, compiling: Compiling) -> None:
+        """Serve another training, in whose beginning other memory may be free."""
+        self.compiling, self.bytes, self._unchecked = compiling, 0, set(self._compiled)
 
     def compile(self, *arguments: Any) -> Any:
         """Return the function compiled for such arguments.

@@ -148,9 +148,6 @@ def make_program(
     dtype = jnp.dtype(precision)
     wide = jnp.promote_types(dtype, jnp.float32)
 
-    def prepared(data, images):
-        return (images.astype(wide) - data.shift) * data.scale
-
     def logits_of(params, statistics, hyper, x, *, key=None, training=False):
         params = jax.tree.map(lambda p: p.astype(dtype), params)
         x = x.astype(dtype)
@@ -217,7 +214,7 @@ def make_program(
 
     def train_segment(state, hyper, data, batches):
         def step(state, batch):
-            x = prepared(data, data.x[batch])
+            x = _prepared(data, data.x[batch], wide)
             return updated(state, hyper, loss_of_batch, x, data.y[batch])
 
         return jax.lax.scan(step, state, batches)
@@ -231,7 +228,7 @@ def make_program(
             weight = counts.astype(wide)
             if data.weight is not None:
                 weight = weight * data.weight[batch]
-            x = prepared(data, data.x[batch])
+            x = _prepared(data, data.x[batch], wide)
             state, terms = updated(state, hyper, loss_of_weighted, x, data.y[batch], weight)
             return state, sums + terms * counts.sum(dtype=wide)
 
@@ -250,7 +247,7 @@ def make_program(
             state.params,
             state.statistics,
             hyper,
-            prepared(data, data.x),
+            _prepared(data, data.x, wide),
             data.y,
             data.weight,
             state.key,
@@ -259,7 +256,9 @@ def make_program(
 
     def predict(state, hyper, data):
         def logits(images):
-            return logits_of(state.params, state.statistics, hyper, prepared(data, images))[0]
+            return logits_of(state.params, state.statistics, hyper, _prepared(data, images, wide))[
+                0
+            ]
 
         whole = len(data.x) - len(data.x) % _CHUNK
         found = logits(data.x[whole:])
@@ -277,7 +276,7 @@ def make_program(
             own = jax.grad(loss_of_one)(state.params, state.statistics, hyper, image, label)
             return optax.tree.norm(own)
 
-        examples = (prepared(data, data.x[batch]), data.y[batch])
+        examples = (_prepared(data, data.x[batch], wide), data.y[batch])
         return jax.lax.map(norm, examples, batch_size=_GRADIENTS)
 
     return Program(
@@ -289,3 +288,8 @@ def make_program(
         evaluate,
         gradient_norms,
     )
+
+
+def _prepared(data: Data, x: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """Return examples as the network sees them."""
+    return (x.astype(dtype) - data.shift) * data.scale

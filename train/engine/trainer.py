@@ -109,7 +109,7 @@ class Trainer:
                 (program, self._spread.key, name),
                 lambda: self._spread.compiled(function, **options),
             )
-            found.compiling = compiling
+            found.begin_anew(compiling)
             return found
 
         self._train_segment = compiled("train", train_segment, donate_argnums=0)

@@ -35,7 +35,9 @@ from train.flags.declaration import (
     hidden_widths,
 )
 
-Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus"]
+Activation = Literal[
+    "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"
+]
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "nadamw", "adamax", "amsgrad", "radam",
     "adabelief", "yogi", "novograd", "rmsprop", "adadelta", "adagrad", "adafactor", "lion", "muon",
