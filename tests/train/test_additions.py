@@ -89,8 +89,7 @@ def test_a_flag_touches_two_files_and_a_metric_two(project):
     words = ["-m", "train.mlp", "--steps", "6", "--eval-every", "3", "--lockstep", "2"]
     done = run(project, *words, "--beta2", "0.9", "0.999", "--test-curve", "--out", "run")
     assert done.returncode == 0, done.stderr
-    assert "beta2 0.9" in done.stdout
-    assert "top 5" in done.stdout
+    assert "best  beta2 0.9" in done.stdout
     assert "top5 " in done.stderr
     rows = json.loads((project / "run" / "summary.json").read_text())["rows"]
     assert {row["config"]["beta2"] for row in rows} == {0.9, 0.999}
@@ -99,6 +98,8 @@ def test_a_flag_touches_two_files_and_a_metric_two(project):
         found, accuracy = (row[f"test_{name}"]["final"]["mean"] for name in ("top5", "accuracy"))
         assert 0.5 < found < 1
         assert found > accuracy
+    single = run(project, "-m", "train.mlp", "--steps", "3", "--out", "single")
+    assert "top 5" in single.stdout  # A row of many shows what decides alone.
     refused = run(project, "-m", "train.mlp", "--optimizer", "sgd", "--beta2", "0.9")
     assert refused.stderr == ("error: --beta2 0.9: is used with --optimizer adam alone; got sgd\n")
     assert run(project, "-m", "train.compare", "run").returncode == 0

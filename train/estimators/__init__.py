@@ -4,8 +4,6 @@
 it trains all candidates on all folds together.
 """
 
-from train.estimators.classifier import MLPClassifier
-from train.estimators.regressor import MLPRegressor
-from train.estimators.sweep_search import SweepSearchCV
-
-__all__ = ["MLPClassifier", "MLPRegressor", "SweepSearchCV"]
+from train.estimators.classifier import MLPClassifier as MLPClassifier
+from train.estimators.regressor import MLPRegressor as MLPRegressor
+from train.estimators.sweep_search import SweepSearchCV as SweepSearchCV
