@@ -51,9 +51,11 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     assert sorted(path.name for path in directory.iterdir()) == [
         "config.json",
         "curves.png",
+        "data.json",
         "manifest.sha256",
         "metrics.jsonl",
         "parameters",
+        "states",
         "summary.json",
     ]
 
@@ -61,14 +63,17 @@ def test_without_a_flag_it_learns_the_digits(tmp_path):
     dataset = load("digits")
     assert output.startswith(f"digits: {dataset.description}\n")
     assert "Linear   [100]           6,500" in output
-    lines = progress.splitlines()
+    lines = [line for line in progress.splitlines() if line != "compiling…"]
     assert len(lines) == 16
     assert lines[-1].startswith("step 1500/1500  train loss ")
     assert "best accuracy" in output
     relative = directory.relative_to(tmp_path)
-    assert output.splitlines()[-2:] == [
+    assert output.splitlines()[-5:] == [
         f"run directory {relative}",
         f"figure        {relative / 'curves.png'}",
+        "",
+        f"next  python -m train.evaluate {relative}",
+        f"      python -m train.compare {relative} RUN_DIR",
     ]
 
     # What it leaves.
