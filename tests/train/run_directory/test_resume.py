@@ -207,7 +207,7 @@ def test_a_finished_run_shows_its_table_again(straight, tmp_path, monkeypatch, c
         assert main(command) == 0
         output = capsys.readouterr()
         assert output.err == ""
-        assert output.out.count("* hidden") == 1
+        assert output.out.count("\nbest  hidden") == 1
         best = summary["rows"][0]["test_accuracy"]["final"]["mean"]
         assert f"{best:.4f}" in output.out
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
