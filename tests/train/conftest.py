@@ -5,6 +5,13 @@ import pytest
 from train.report import figures
 
 
+@pytest.fixture(scope="module")
+def promotion():
+    """JAX's default, which Optax needs, for the fixtures of a module too."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder, what the commands need of JAX's defaults, and no time spent on figures."""

@@ -13,12 +13,13 @@ are named by their path: a .npz, .csv or .parquet file, or a folder of images.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 
 from train.data import Dataset, load
 from train.data.prepare import prepare
+from train.flags import config
 from train.flags.constraints import check_value
 from train.flags.options import DataDir
 from train.processes.exit_status import answer
@@ -33,15 +34,13 @@ _Archives = Annotated[
 ]
 
 
-_Label = Annotated[
-    str | None, tyro.conf.arg(metavar="COLUMN", help="Column of the labels, of a table.")
-]
-_Missing = Annotated[Literal["mean"] | None, tyro.conf.arg(help="Fill missing values of a table.")]
+_Label = Annotated[config.Label, tyro.conf.arg(help="Column of the labels, of a table.")]
+_Missing = Annotated[config.Missing, tyro.conf.arg(help="Fill missing values of a table.")]
 _Test = Annotated[
-    float | None, tyro.conf.arg(help="Share or number of examples that are held out to test on.")
+    config.Test, tyro.conf.arg(help="Share or number of examples that are held out to test on.")
 ]
 _ImageSize = Annotated[
-    str | None, tyro.conf.arg(metavar="SIZE", help="Size that images are brought to: HxW.")
+    config.ImageSize, tyro.conf.arg(help="Size that images are brought to: HxW.")
 ]
 
 

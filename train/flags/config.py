@@ -159,6 +159,40 @@ class Own(Network):
     """A network of one's own: a subclass has a field for each keyword of its function."""
 
 
+# How data are read; other commands have these flags too.
+DataDir = Annotated[
+    Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
+]
+Label = Annotated[str | None, _given("COLUMN", "the last"), Flag(one=True, before=None)]
+Missing = Annotated[
+    Literal["mean"] | None, _given("{mean}", "refused"), Flag(one=True, before=None)
+]
+Test = Annotated[
+    float | None,
+    _given("FLOAT", "0.2"),
+    Flag(
+        Allowed(
+            lambda x: 0 < x < 1 or (1 <= x < 2**31 and x == int(x)),
+            "a share between 0 and 1, or a whole number",
+        ),
+        one=True,
+        before=None,
+    ),
+]
+ImageSize = Annotated[
+    str | None,
+    _given("SIZE", "as they are"),
+    Flag(
+        Allowed(
+            lambda text: bool(re.fullmatch(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?", text)),
+            "height and width below 10000, such as 32x48, or one number for both",
+        ),
+        one=True,
+        before=None,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Data:
     """The data.
@@ -195,37 +229,11 @@ class Data:
     """
 
     dataset: Annotated[str, tyro.conf.arg(metavar="NAME|PATH"), Flag(one=True)] = "digits"
-    data_dir: Annotated[
-        Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
-    ] = None
-    label: Annotated[str | None, _given("COLUMN", "the last"), Flag(one=True, before=None)] = None
-    missing: Annotated[
-        Literal["mean"] | None, _given("{mean}", "refused"), Flag(one=True, before=None)
-    ] = None
-    test: Annotated[
-        float | None,
-        _given("FLOAT", "0.2"),
-        Flag(
-            Allowed(
-                lambda x: 0 < x < 1 or (1 <= x < 2**31 and x == int(x)),
-                "a share between 0 and 1, or a whole number",
-            ),
-            one=True,
-            before=None,
-        ),
-    ] = None
-    image_size: Annotated[
-        str | None,
-        _given("SIZE", "as they are"),
-        Flag(
-            Allowed(
-                lambda text: bool(re.fullmatch(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?", text)),
-                "height and width below 10000, such as 32x48, or one number for both",
-            ),
-            one=True,
-            before=None,
-        ),
-    ] = None
+    data_dir: DataDir = None
+    label: Label = None
+    missing: Missing = None
+    test: Test = None
+    image_size: ImageSize = None
     train_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
     test_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
     preprocessing: Literal["standardize", "mean-image", "unit"] = "standardize"

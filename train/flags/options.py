@@ -10,17 +10,11 @@ from typing import Any, Literal, NamedTuple
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from train.flags import config
 from train.flags.constraints import option
 from train.flags.declaration import Allowed, Flag
 
-DataDir = typing.Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of the prepared data sets.",
-        help_behavior_hint="(default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    ),
-]
+DataDir = typing.Annotated[config.DataDir, tyro.conf.arg(help="Folder of the prepared data sets.")]
 
 REGISTRY = ConstructorRegistry()
 

@@ -54,10 +54,8 @@ def _end(stopped: Stopped) -> None:
     os._exit(stopped.status)
 
 
-class Signals:
-    """Raises `Stopped` where a signal comes, or later; a second one ends the process at once.
-
-    A context, in the main thread.
+class Receiver:
+    """Notes the signal that comes, at once or later.
 
     Attributes:
         received: the signal that came.
@@ -66,6 +64,25 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._held = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it a signal is noted alone: the code there looks at `received`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+
+class Signals(Receiver):
+    """Raises `Stopped` where a signal comes, or later; a second one ends the process at once.
+
+    A context, in the main thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self._raised = self._dropped = False
         self._left = threading.Event()
 
@@ -95,15 +112,6 @@ class Signals:
         if self._raised and isinstance(error, Exception):
             assert self.received is not None
             raise Stopped(self.received) from error  # Of which a library made another error.
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Within it a signal is noted alone: the code there looks at `received`."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -145,19 +153,15 @@ class Signals:
                 pipe.read(1)
 
 
-class Interruption:
+class Interruption(Receiver):
     """Raises `Stopped` where Ctrl-C comes, or later; a second one raises `KeyboardInterrupt`.
 
     A context like `Signals`, for a Python session, which goes on after it. Outside of the main
     thread it does nothing, because signals reach that thread alone.
-
-    Attributes:
-        received: the signal that came.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._held = False
+        super().__init__()
         self._handler: Any = None
 
     def __enter__(self) -> "Interruption":
@@ -168,15 +172,6 @@ class Interruption:
     def __exit__(self, *error: object) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Within it a signal is noted alone: the code there looks at `received`."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

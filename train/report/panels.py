@@ -92,9 +92,8 @@ def _scatter(axes: "Axes", rows: Sequence[dict[str, Any]], name: str, legend: bo
     axes.errorbar(where, mean, bars, fmt="o", color=colour, markersize=5, capsize=2, alpha=0.8)
     best: dict[str, Any] = {"color": style.STYLES[2]["color"], "markeredgecolor": "black"}
     axes.plot(where[:1], mean[:1], "*", markersize=15, zorder=5, label="best", **best)
-    style.scale(
-        axes, METRICS[RANKED_BY], [[m - s, m + s, m] for m, s in zip(mean, std, strict=True)]
-    )
+    # As one line, so that the axis shows all points, however far they are from the best.
+    style.scale(axes, METRICS[RANKED_BY], [[*(mean - std), *sorted(mean + std)]])
     if legend:
         axes.legend(loc="best", fontsize="small")
     # A number without a law, such as a batch size, mostly has values that are multiples.

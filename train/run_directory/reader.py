@@ -6,7 +6,6 @@ checkpoints, and where there are none, as of runs of earlier versions, by what i
 
 import contextlib
 import itertools
-import json
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -30,9 +29,11 @@ from train.run_directory.manifest import (
 from train.run_directory.stored_config import Config, read_config, shown
 from train.run_directory.summary import (
     End,
+    by_configuration,
     check_rows,
     configuration,
     is_number,
+    key_of,
     ranked,
     row_of,
     spread,
@@ -65,7 +66,7 @@ class Results(NamedTuple):
 
     def indices(self, config: dict[str, Any]) -> list[int]:
         """The runs of a configuration."""
-        return self.by_configuration.get(json.dumps(config, sort_keys=True), [])
+        return self.by_configuration.get(key_of(config), [])
 
 
 def read(path: Path) -> Results:
@@ -83,11 +84,7 @@ def read(path: Path) -> Results:
         check_metrics(path, manifest)
     else:
         _check_marks(path, config)
-    by_configuration: dict[str, list[int]] = {}
-    for index, found in enumerate(config.runs):
-        key = json.dumps(configuration(found), sort_keys=True)
-        by_configuration.setdefault(key, []).append(index)
-    results = Results(path, config, _records(path, config), by_configuration)
+    results = Results(path, config, _records(path, config), by_configuration(config.runs))
     if not finished:
         return results
     names = {SUMMARY, CURVES} & (manifest.digests.keys() if manifest else set())

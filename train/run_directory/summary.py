@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import itertools
+import json
 import math
 import platform
 import statistics
@@ -118,6 +119,23 @@ def _at(values: dict[int, float], step: int | None) -> float | None:
 def configuration(flags: dict[str, Any]) -> dict[str, Any]:
     """Return those flags of a run that make its configuration."""
     return {name: v for name, v in flags.items() if name not in _NOT_OF_CONFIGURATION}
+
+
+def by_configuration(runs: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return the runs of each configuration, by its `key_of`.
+
+    Args:
+        runs: the flags of each run.
+    """
+    found: dict[str, list[int]] = {}
+    for index, run in enumerate(runs):
+        found.setdefault(key_of(configuration(run)), []).append(index)
+    return found
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """Return a configuration as JSON, by which equal ones are equal."""
+    return json.dumps(config, sort_keys=True)
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:

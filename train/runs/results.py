@@ -12,7 +12,7 @@ from rich.console import Console
 from train.metrics import METRICS, SETS, Record
 from train.report import figures, labels, tables
 from train.report.figures import FORMATS
-from train.run_directory.summary import configuration
+from train.run_directory.summary import by_configuration, key_of
 from train.runs.trained import Network
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Runs:
         """
         self.summary, self.path = summary, path
         self._runs = {run.number: run for run in runs}
+        self._by_configuration = by_configuration(run.flags for run in runs)
         self._network, self._name = network, name
 
     def __len__(self) -> int:
@@ -169,9 +170,8 @@ class Runs:
 
     def _numbers(self, row: dict[str, Any]) -> list[int]:
         """The runs of a configuration."""
-        return [
-            run.number for run in self._runs.values() if configuration(run.flags) == row["config"]
-        ]
+        numbers = list(self._runs)
+        return [numbers[place] for place in self._by_configuration[key_of(row["config"])]]
 
     def history(self) -> "pd.DataFrame":
         """Return all evaluations as a data frame of pandas: a row per evaluation of a run."""

@@ -10,7 +10,7 @@ from train.flags.config import R
 from train.flags.sweep import Group, Sweep
 from train.metrics import names_on
 from train.processes import collectives
-from train.processes.signals import Interruption, Signals, Stopped
+from train.processes.signals import Receiver, Stopped
 from train.report.progress import Progress
 from train.run_directory.directory import RunDirectory
 from train.run_directory.keeper import Keeper
@@ -33,7 +33,7 @@ class Loop(NamedTuple):
     directory: RunDirectory | None
     known: Sequence[Result]
     saver: Keeper
-    signals: Signals | Interruption
+    signals: Receiver
 
     def train(
         self, trainer: "Trainer", group: Group, number: int, words: str, progress: Progress

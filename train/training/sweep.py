@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from train.flags.config import flags
 from train.processes import cluster, collectives
-from train.processes.signals import Interruption, Signals, Stopped
+from train.processes.signals import Receiver, Stopped
 from train.report import figures
 from train.report.console import standard_error
 from train.report.progress import Progress
@@ -48,7 +48,7 @@ class Trained(NamedTuple):
 def train(
     job: Job,
     assembly: "Assembly[Any]",
-    signals: Signals | Interruption,
+    signals: Receiver,
     *,
     write: bool = True,
     announce: Callable[[RunDirectory], None] = lambda directory: None,

@@ -15,11 +15,7 @@ FLAGS = {"hidden": "20", "learning_rate": [0.02, 0.1], "eval_every": 10, "seeds"
 WORDS = "--hidden 20 --learning-rate 0.1 --eval-every 10 --keep best".split()  # noqa: SIM905
 
 
-@pytest.fixture(scope="module", autouse=True)
-def promotion():
-    """Optax needs JAX's default."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("promotion")
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +87,7 @@ def test_the_last_is_kept_unless_patience_is_given():
 
 
 def test_the_command_says_what_is_kept_and_evaluate_sees_it(tmp_path, capsys):
-    words = [
-        "--hidden",
-        "20",
-        "--learning-rate",
-        "0.1",
-        "--eval-every",
-        "10",
-        "--steps",
-        "60",
-        "--keep",
-        "best",
-    ]
+    words = [*WORDS, "--steps", "60"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     (row,) = summary["rows"]
@@ -118,18 +103,7 @@ def test_the_command_says_what_is_kept_and_evaluate_sees_it(tmp_path, capsys):
 
 def test_a_run_that_resumes_keeps_what_it_would_have(tmp_path, monkeypatch):
     """Stopped after its best evaluation, it still has the parameters of that."""
-    words = [
-        "--hidden",
-        "20",
-        "--learning-rate",
-        "0.1",
-        "--eval-every",
-        "10",
-        "--steps",
-        "80",
-        "--keep",
-        "best",
-    ]
+    words = [*WORDS, "--steps", "80"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     whole = json.loads((tmp_path / "whole/summary.json").read_text())
     (row,) = whole["rows"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from train.report import figures, style, tables
+from train.report import figures, panels, style, tables
 from train.report import progress as progress_module
 from train.report.progress import Progress
 from train.run_directory import summary as summaries
@@ -359,3 +359,25 @@ def test_a_huge_loss_leaves_the_table_readable():
     assert tables._number({"mean": 3.21e19, "std": 4e18, "values": [3e19, 4e19]}) == (
         "3.21e+19 ± 4e+18"
     )
+
+
+def test_a_scatter_shows_all_points():
+    """A search whose worst runs are far below half of the best."""
+    found = [0.95, 0.9, 0.4, 0.1]
+    rows = [
+        {
+            "config": {"learning_rate": 10.0**-place, "dropout": place / 10},
+            **{
+                f"{of}_accuracy": {"final": {"mean": mean, "std": 0.0, "values": [mean]}}
+                for of in ("validation", "test")
+            },
+        }
+        for place, mean in enumerate(found, 1)
+    ]
+    figure = matplotlib.figure.Figure()
+    for panel in panels.panels(rows):
+        axes = figure.subplots()
+        panel(figure, axes)
+        low, high = axes.get_ylim()
+        assert low < 0.1
+        assert high > 0.95

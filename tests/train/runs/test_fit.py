@@ -3,7 +3,6 @@
 import json
 import signal
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,11 +14,7 @@ FLAGS = {"hidden": ["8", "6-4"], "learning_rate": [0.003, 0.03], "seeds": 2, "st
 WORDS = "--hidden 8 6-4 --learning-rate 0.003 0.03 --seeds 2 --steps 30 --eval-every 10".split()  # noqa: SIM905
 
 
-@pytest.fixture(scope="module", autouse=True)
-def promotion():
-    """Optax needs JAX's default."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("promotion")
 
 
 @pytest.fixture(scope="module")
