@@ -20,6 +20,7 @@ from jaxnets._checking.contract import (
     CHECKS,
     Contract,
     check_second_differences,
+    signed,
     unless_twin_raises,
 )
 from jaxnets._checking.differences import finite_differences
@@ -204,10 +205,10 @@ class GradCheck:
                     # Such as a loop whose carry is float32 by name.
                     checks.append(_no_float64(one_line(error)))
         if self.reference is None:
-            given = given.signed()
+            given = signed(given)
             if exact is not None:
                 with jax.enable_x64(True):
-                    exact = exact.signed()
+                    exact = signed(exact)
         reference, exact_results, given_results = _results(given, exact, rng)
         found = [r for r in (exact_results, given_results) if isinstance(r, Results)]
         if exact is not None and found and not isinstance(exact_results, Results):

@@ -10,13 +10,23 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from jaxnets._checking import linearity, mapping
 from jaxnets._checking.case import Case, gradient_of_gradient, hessian_product, structured, vjp
+from jaxnets._checking.causes import missing_term
 from jaxnets._checking.differences import second_differences
 from jaxnets._checking.interpreter import RULE, equations
 from jaxnets._checking.mapping import output_labels
-from jaxnets._checking.programs import LARGE, each, one_line, remembered, run_eagerly
+from jaxnets._checking.programs import (
+    LARGE,
+    contents_of,
+    each,
+    one_line,
+    remembered,
+    run_eagerly,
+    text_of,
+)
 from jaxnets._checking.reference import ALLOWANCE, Expectation, along
 from jaxnets._checking.rounding import rounding_spread
 from jaxnets._checking.verdict import Check, compare
@@ -70,11 +80,11 @@ class Contract(NamedTuple):
         except Exception as error:
             raised = f"raises {one_line(error)}"
             try:
-                main = _run_main(replace(case, eager=True))
+                main = _run_main(replace(case, eager=True, rules=None))
             except Exception:
                 yield unless_twin_raises("vjp", case, raised, _run_main)
                 return
-            case = replace(case, eager=True)
+            case = replace(case, eager=True, rules=None)
             compiles = Check("jit", case.dtype, "failed", raised)
         if wanted("vjp") and expected.gradients is not None:
             yield from _check_vjp("vjp", case, expected, main, self.project)
@@ -107,13 +117,42 @@ def unless_twin_raises(name: str, case: Case, raised: str, check: Callable) -> C
     return Check(name, case.dtype, "failed", raised)
 
 
+def signed(case: Case) -> Case:
+    """Return the case with its signature, by the traces of its body and of its rules."""
+    if case.eager:
+        return case
+    stacks, _ = linearity.cotangents(case)
+    try:
+        plain, rules = (
+            jax.jit(lambda *leaves: case.plain(*leaves)).trace(*case.leaves).jaxpr,
+            jax.jit(lambda *a: _values_and_gradients(case, *a)).trace(case.floats, stacks).jaxpr,
+        )
+        texts = [text_of(one.jaxpr, one.consts) for one in (plain, rules)]
+    except Exception:  # Whoever runs it says so.
+        return replace(case, signature=None, rules=None)
+    held = [x for k, x in enumerate(case.leaves) if k not in case.differentiated]
+    arrays = [*held, *case.cotangents, *case.others, *case.directions]
+    contents = tuple(map(contents_of, arrays))
+    signature = *texts, contents, tuple(case.differentiated), case.dtype
+    return replace(case, signature=signature, rules=rules)
+
+
+def _values_and_gradients(case, floats, stacks):
+    values, pullback = jax.vjp(case.explicit, *floats)
+    return [*values, *each(lambda cotangents: pullback(list(cotangents)), stacks)]
+
+
 def _run_main(case: Case) -> Main:
     stacks, combinations = linearity.cotangents(case)
+    count = len(case.cotangents)
 
     def program(floats, stacks):
         primal = case.explicit(*floats)
-        values, pullback = jax.vjp(case.explicit, *floats)
-        return primal, values, each(lambda cotangents: pullback(list(cotangents)), stacks)
+        if case.rules is None:
+            results = _values_and_gradients(case, floats, stacks)
+        else:
+            results = core.jaxpr_as_fun(case.rules)(*floats, *stacks)
+        return primal, results[:count], results[count:]
 
     primal, values, gradients = case.run(program, case.floats, stacks, name="main")
     return Main(list(primal), list(values), list(gradients), combinations)
@@ -141,6 +180,13 @@ def _check_vjp(name, case, expected, main, project):
             want = np.asarray(project(argument, want), np.float64)
             allowed = np.full_like(want, np.max(allowed, initial=0.0))
         check = compare(name, case.dtype, [label], [got], [want], [allowed], [terms])
+        # A pattern of the whole array says more.
+        if (
+            check.status == "failed"
+            and "everywhere" not in check.message
+            and "transpose" not in (check.message)
+        ):
+            check = replace(check, message=check.message + missing_term(case, k))
         # A gradient without entries cannot be wrong.
         yield replace(check, gradient=argument if value.size else "")
 
@@ -219,7 +265,7 @@ def _check_repeat(name, case, expected, main):
     """Trace and run it once more: the same program gives the same bits."""
     try:
         # The program of another trace; of the same text it is the one that was compiled.
-        again = _run_main(case.signed())
+        again = _run_main(signed(case))
     except Exception as error:
         message = f"runs once and then raises {one_line(error)}"
         return Check(name, case.dtype, "failed", message)

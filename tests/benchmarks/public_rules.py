@@ -1,0 +1,141 @@
+"""Judge rules that others wrote: `python -m tests.benchmarks.public_rules`.
+
+Runs `gradcheck`, and beside it `jax.test_util.check_grads`, on functions of public packages whose
+derivative is not autodiff's: `pip install '.[public-rules]'`. A package that is not installed is
+skipped, and said to be.
+"""
+
+import importlib.metadata
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.test_util
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxnets import gradcheck
+from tests.benchmarks import public_solvers
+from tests.benchmarks.public_functions import Function
+
+FUNCTIONS = public_solvers.FUNCTIONS
+
+
+class Judged(NamedTuple):
+    """What the checkers say of one function; the rest is empty where it could not be run."""
+
+    function: Function
+    version: str
+    verdict: str = ""
+    peer: str = ""
+    seconds: float = 0.0
+    said: str = ""
+
+    @property
+    def truth(self) -> str:
+        """What the verdict should be."""
+        return "wrong" if self.function.wrong else "right"
+
+
+def verdict_of(function: Callable, arguments: Sequence, settings: dict) -> tuple[str, str]:
+    """Return "right", "wrong", "unsure" or "raises" for gradcheck, and its report."""
+    try:
+        report = gradcheck.replace(**settings)(function, *arguments)
+    except Exception as error:
+        return "raises", f"{type(error).__name__}: {error}"
+    return "right" if report.ok else "wrong" if report.failures else "unsure", str(report)
+
+
+def peer_of(function: Callable, arguments: Sequence, settings: dict) -> str:
+    """Return the same for `check_grads`, of the floating arguments, with its own tolerances."""
+    try:
+        jax.test_util.check_grads(function, arguments, order=1, modes=["rev"])
+    except AssertionError:
+        return "wrong"
+    except Exception:
+        return "raises"
+    return "right"
+
+
+def judge(function: Function) -> Judged:
+    """Judge one function."""
+    try:
+        version = importlib.metadata.version(function.package)
+        called, arguments = function.make()
+        jax.block_until_ready(called(*arguments))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Judged(function, "-", said=f"not run: {said}")
+    start = time.process_time()
+    verdict, said = verdict_of(called, arguments, function.settings)
+    seconds = time.process_time() - start
+    peer = peer_of(called, arguments, function.settings)
+    return Judged(function, version, verdict, peer, seconds, said)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judge gradients of public packages."""
+
+    only: tuple[str, ...] = ()
+    """Packages, or functions, to judge; all if none is named."""
+    reports: bool = False
+    """Print the report of each function whose verdict is not the truth."""
+
+
+def main(options: Options) -> int:
+    """Judge all; return 1 if a verdict is not the truth."""
+    chosen = [f for f in FUNCTIONS if not options.only or {f.package, f.name} & {*options.only}]
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("package", "function", "rule", "truth", "gradcheck", "check_grads"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("CPU s", justify="right")
+    judged = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for function in chosen:
+            one = judge(function)
+            judged.append(one)
+            print(f"{function.package} {function.name}: {one.verdict or one.said}", file=sys.stderr)
+            jax.clear_caches()
+    ran = [one for one in judged if one.verdict]
+    for one in ran:
+        truth = one.truth + (
+            f", {one.function.settings['expect']}" if "expect" in one.function.settings else ""
+        )
+        table.add_row(
+            f"{one.function.package} {one.version}", one.function.name, one.function.kind,
+            truth, one.verdict, one.peer, f"{one.seconds:.1f}",
+        )  # fmt: skip
+    console.print(table)
+    for one in judged:
+        if not one.verdict:
+            console.print(f"{one.function.package}: {one.function.name}: {one.said}", markup=False)
+        elif one.function.wrong:
+            console.print(
+                f"{one.function.package} {one.version}: {one.function.name}: {one.function.wrong}",
+                markup=False,
+            )
+    off = [one for one in ran if one.verdict != one.truth]
+    for one in off:
+        if options.reports:
+            console.print(
+                f"\n{one.function.package} {one.function.name}:\n{one.said}", markup=False
+            )
+    peers = sum(one.peer != one.truth for one in ran)
+    console.print(
+        f"{len(ran)} functions of {len({one.function.package for one in ran})} packages: gradcheck "
+        f"is off in {len(off)}, check_grads in {peers}"
+    )
+    return 1 if off else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options, description=Options.__doc__)))
