@@ -2,6 +2,7 @@
 
 # Long: a table of functions, each imported where it is called.
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -247,7 +248,7 @@ def _():
 def _():
     from flax import nnx
 
-    @nnx.custom_vjp
+    @functools.partial(nnx.custom_vjp, graph_updates=False)
     def product(x, y):
         return jnp.sin(x) * y
 

@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 
     @property
     def truth(self) -> str:
-        """What the verdict should be."""
+        """What the verdict should be: "right" as well for a gradient that differs on purpose."""
         return "wrong" if self.function.wrong else "right"
 
 
@@ -89,50 +89,50 @@ class Options:
     """Print the report of each function whose verdict is not the truth."""
 
 
-def main(options: Options) -> int:
-    """Judge all; return 1 if a verdict is not the truth."""
-    chosen = [f for f in FUNCTIONS if not options.only or {f.package, f.name} & {*options.only}]
-    console = Console(width=None if sys.stdout.isatty() else 150)
+def table_of(judged: Sequence[Judged]) -> Table:
+    """Return a row for each function that ran."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("package", "function", "rule", "truth", "gradcheck", "check_grads"):
         table.add_column(name, no_wrap=True)
     table.add_column("CPU s", justify="right")
+    for one in judged:
+        table.add_row(
+            f"{one.function.package} {one.version}",
+            one.function.name,
+            one.function.kind,
+            one.truth,
+            one.verdict,
+            one.peer,
+            f"{one.seconds:.1f}",
+        )
+    return table
+
+
+def main(options: Options) -> int:
+    """Judge all; return 1 if a verdict is not the truth."""
+    chosen = [f for f in FUNCTIONS if not options.only or {f.package, f.name} & {*options.only}]
+    console = Console(width=None if sys.stdout.isatty() else 150)
     judged = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for function in chosen:
-            one = judge(function)
-            judged.append(one)
-            print(f"{function.package} {function.name}: {one.verdict or one.said}", file=sys.stderr)
+            judged.append(judge(function))
+            print(f"{function.package} {function.name}: {judged[-1].verdict}", file=sys.stderr)
             jax.clear_caches()
     ran = [one for one in judged if one.verdict]
-    for one in ran:
-        truth = one.truth + (
-            f", {one.function.settings['expect']}" if "expect" in one.function.settings else ""
-        )
-        table.add_row(
-            f"{one.function.package} {one.version}", one.function.name, one.function.kind,
-            truth, one.verdict, one.peer, f"{one.seconds:.1f}",
-        )  # fmt: skip
-    console.print(table)
+    console.print(table_of(ran))
     for one in judged:
-        if not one.verdict:
-            console.print(f"{one.function.package}: {one.function.name}: {one.said}", markup=False)
-        elif one.function.wrong:
-            console.print(
-                f"{one.function.package} {one.version}: {one.function.name}: {one.function.wrong}",
-                markup=False,
-            )
+        if said := one.function.wrong if one.verdict else one.said:
+            name = f"{one.function.package} {one.version}: {one.function.name}"
+            console.print(f"{name}: {said}", markup=False)
     off = [one for one in ran if one.verdict != one.truth]
-    for one in off:
-        if options.reports:
-            console.print(
-                f"\n{one.function.package} {one.function.name}:\n{one.said}", markup=False
-            )
+    for one in off if options.reports else ():
+        console.print(f"\n{one.function.package} {one.function.name}:\n{one.said}", markup=False)
     peers = sum(one.peer != one.truth for one in ran)
+    packages = len({one.function.package for one in ran})
     console.print(
-        f"{len(ran)} functions of {len({one.function.package for one in ran})} packages: gradcheck "
-        f"is off in {len(off)}, check_grads in {peers}"
+        f"{len(ran)} functions of {packages} packages: gradcheck is off in {len(off)}, check_grads "
+        f"in {peers}"
     )
     return 1 if off else 0
 

@@ -1,4 +1,4 @@
-"""Plants wrong rules of kinds that no edit of an op makes: `python -m tests.benchmarks.wrong_rules`.
+"""Plants wrong rules that no edit of an op makes: `python -m tests.benchmarks.wrong_rules`.
 
 Each bug is a function of `off`: with 0 it returns a function whose rule is right, with 1 the same
 with the bug, both with arguments. Gradcheck must pass the first and fail the second.
