@@ -56,7 +56,7 @@ class Case:
     plain: Callable
     unchecked: tuple[str, ...] = ()
     eager: bool = False
-    signature: Hashable | None = None
+    signature: tuple | None = None
     rules: Any = None
 
     @property

@@ -71,6 +71,7 @@ class Contract(NamedTuple):
     def checks(self) -> Iterator[Check]:
         """Run the checks that are wanted."""
         case, expected, wanted, _ = self
+        case = signed(case)
         try:
             main = _run_main(case)
             compiles = Check("jit", case.dtype, "passed")
@@ -93,11 +94,14 @@ class Contract(NamedTuple):
             ("dtype", _check_dtype),
             ("finite", _check_finite),
             ("linear", _check_linear),
-            ("repeat", _check_repeat),
         ):
             if wanted(name):
                 yield check(name, case, expected, main)
-        del main  # Of a large case it is large.
+        # Of a large case the stacks are large.
+        main = main._replace(gradients=[stack[:1].copy() for stack in main.gradients])
+        if wanted("repeat"):
+            yield _check_repeat("repeat", case, main)
+        del main
         raw, case = case, case.traced_once()
         if wanted("jit"):
             yield compiles
@@ -117,24 +121,40 @@ def unless_twin_raises(name: str, case: Case, raised: str, check: Callable) -> C
     return Check(name, case.dtype, "failed", raised)
 
 
-def signed(case: Case) -> Case:
-    """Return the case with its signature, by the traces of its body and of its rules."""
+def signed_by_body(case: Case) -> Case:
+    """Return the case with the signature of its function without rules."""
     if case.eager:
         return case
-    stacks, _ = linearity.cotangents(case)
     try:
-        plain, rules = (
-            jax.jit(lambda *leaves: case.plain(*leaves)).trace(*case.leaves).jaxpr,
-            jax.jit(lambda *a: _values_and_gradients(case, *a)).trace(case.floats, stacks).jaxpr,
-        )
-        texts = [text_of(one.jaxpr, one.consts) for one in (plain, rules)]
+        body = jax.jit(lambda *leaves: case.plain(*leaves)).trace(*case.leaves).jaxpr
+        text = text_of(body.jaxpr, body.consts)
     except Exception:  # Whoever runs it says so.
-        return replace(case, signature=None, rules=None)
+        return case
     held = [x for k, x in enumerate(case.leaves) if k not in case.differentiated]
     arrays = [*held, *case.cotangents, *case.others, *case.directions]
     contents = tuple(map(contents_of, arrays))
-    signature = *texts, contents, tuple(case.differentiated), case.dtype
+    return replace(case, signature=(text, contents, tuple(case.differentiated), case.dtype))
+
+
+def signed(case: Case) -> Case:
+    """Return the case with a signature that counts its rules as well, as they are traced now."""
+    if case.signature is None:
+        return case
+    body, stacks = case.signature[:4], _shapes_of_stacks(case)
+    try:
+        program = jax.jit(lambda *a: _values_and_gradients(case, *a))
+        rules = program.trace(case.floats, stacks).jaxpr
+        signature = *body, text_of(rules.jaxpr, rules.consts)
+    except Exception:
+        return replace(case, signature=None, rules=None)
     return replace(case, signature=signature, rules=rules)
+
+
+def _shapes_of_stacks(case):
+    empty = [np.zeros(0, np.asarray(cotangent).dtype) for cotangent in case.cotangents]
+    none, _ = linearity.cotangents(replace(case, cotangents=empty, others=empty))
+    pairs = zip(none, case.cotangents, strict=True)
+    return [jax.ShapeDtypeStruct((len(a), *np.shape(b)), a.dtype) for a, b in pairs]
 
 
 def _values_and_gradients(case, floats, stacks):
@@ -261,7 +281,7 @@ def _check_linear(name, case, expected, main):
     return replace(worst, ulps=max((check.ulps for check in checks), default=0.0))
 
 
-def _check_repeat(name, case, expected, main):
+def _check_repeat(name, case, main):
     """Trace and run it once more: the same program gives the same bits."""
     try:
         # The program of another trace; of the same text it is the one that was compiled.
