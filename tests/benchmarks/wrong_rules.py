@@ -392,6 +392,7 @@ def main() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for bug in BUGS:
+            print(f"{bug.kind}: {bug.name}", file=sys.stderr)
             for dtype in ("float32", "float64"):
                 with jax.enable_x64(dtype == "float64"):
                     wide = {"float32": "float64", "complex64": "complex128"}
