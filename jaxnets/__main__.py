@@ -1,21 +1,18 @@
-"""Hand-written gradients, checked and measured.
+"""Hand-written gradients, checked and measured, and networks trained with them.
 
 python -m jaxnets check
 python -m jaxnets check layer_norm --dtype bfloat16
 python -m jaxnets costs package.module:function --shapes 8,16 16
 python -m jaxnets audit package.module:function --shapes 8,16 16
+python -m jaxnets mlp --hidden 500-100
 """
 
 # Long: three commands, and what each of them is given.
 
-import importlib
-import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +20,14 @@ import numpy as np
 import tyro
 from rich import box
 from rich.console import Console
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from jaxnets import audit, ops
@@ -31,10 +35,12 @@ from jaxnets._catalog import CATALOG
 from jaxnets._checking.contract import CHECKS
 from jaxnets._costs import Costs, costs
 from jaxnets._gradcheck import GradCheck
+from train.custom_network.source import imported
 from train.errors import Refusal
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
 from train.processes.exit_status import answer
+from train.processes.launch import described, run_command
 from train.report.console import output
 
 _CHECKED_SHAPE = (8, 16)
@@ -164,7 +170,7 @@ def _check(asked: Check) -> int:
     )
     failed = []
     with jax.enable_x64(dtype == "float64"):
-        for name, function, sample in _progress(_chosen(target, shapes)):
+        for name, function, sample in _progress(_chosen(target, shapes), "checked"):
             try:
                 report = settings(function, *sample(_CHECKED_SHAPE, dtype))
             except ValueError as error:
@@ -207,7 +213,7 @@ def _measure(target: str | None, shapes: tuple[str, ...], dtype: str) -> int:
     measured: Costs | None = None
     chosen = _chosen(target, shapes)
     with jax.enable_x64(dtype == "float64"):
-        for name, function, sample in _progress(chosen):
+        for name, function, sample in _progress(chosen, "measured"):
             measured = costs(function, *sample(_MEASURED_SHAPE, dtype))
             ours, theirs = measured.explicit, measured.autodiff
             table.add_row(
@@ -240,13 +246,28 @@ def _residuals(cost: Costs) -> str:
     )
 
 
-def _progress(chosen: list) -> Iterator:
+def _progress(chosen: list, verb: str) -> Iterator:
+    """Yield the rows, and show on stderr which of them is worked on, and how many are done.
+
+    A bar on a terminal; elsewhere a line for each row that is done, where there are several.
+    """
     console = Console(stderr=True)
-    return iter(
-        track(chosen, description="measuring", console=console, transient=True)
-        if console.is_terminal
-        else chosen
-    )
+    if not console.is_terminal:
+        for number, row in enumerate(chosen, 1):
+            yield row
+            if len(chosen) > 1:
+                print(f"{verb} {row[0]} ({number}/{len(chosen)})", file=sys.stderr, flush=True)
+        return
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for row in chosen:
+            progress.update(task, description=row[0])
+            yield row
+            progress.advance(task)
 
 
 def _chosen(target: str | None, shapes: tuple[str, ...]) -> list[tuple[str, Callable, Callable]]:
@@ -295,7 +316,7 @@ def _imported(target: str) -> Callable:
         return getattr(ops, target)
     module_name, _, attribute = target.rpartition(":")
     try:
-        module = _module(module_name)
+        module = imported(module_name)
     except (Exception, SystemExit) as error:  # A module may do anything while it is imported.
         raise Refusal(f"cannot import {target}: {_said(error)}") from error
     try:
@@ -305,21 +326,6 @@ def _imported(target: str) -> Callable:
     if not callable(function):
         raise Refusal(f"{target} is {type(function).__name__}, not a function")
     return function
-
-
-def _module(name: str) -> ModuleType:
-    """Return a module of a package, or of a file."""
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = Path(name).expanduser()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name} is no file of Python")
-    module = importlib.util.module_from_spec(spec)
-    # Where gradcheck looks for the name of a function.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _no_op(target: str | None, known: Sequence[str]) -> Refusal:
@@ -362,7 +368,9 @@ def main() -> None:
             return _check(asked)
         return _audit(asked) if isinstance(asked, Audit) else _measure(*asked)
 
-    commands = {"check": Check, "costs": Measure, "audit": Audit}
+    if (status := run_command(sys.argv[1:])) is not None:
+        raise SystemExit(status)
+    commands: dict[str, Any] = {"check": Check, "costs": Measure, "audit": Audit, **described()}
     raise SystemExit(answer(commands, work, None, "python -m jaxnets", __doc__))
 
 

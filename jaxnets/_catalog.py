@@ -110,6 +110,10 @@ def _probs_and_distributions(rng, shape, dtype):
     return _probs(rng, shape, dtype), _distributions(rng, shape, dtype)
 
 
+def _predictions_and_targets(rng, shape, dtype):
+    return _normal(rng, shape, dtype), _normal(rng, shape, dtype, 0.5, 2.0)
+
+
 def _params(rng, shape, dtype):
     return ({"weight": _normal(rng, shape, dtype), "bias": _normal(rng, shape[-1:], dtype)},)
 
@@ -208,6 +212,7 @@ CATALOG: tuple[Entry, ...] = (
         lambda z, labels, s: ops.softmax_cross_entropy(z, labels, label_smoothing=s),
         _logits_distributions_and_smoothing,
     ),
+    Entry("squared_error", "", ops.squared_error, _predictions_and_targets),
     Entry("l2_penalty", "", ops.l2_penalty, _params),
     Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
     Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),

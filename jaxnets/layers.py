@@ -234,6 +234,11 @@ def _elementwise(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer
     return Layer(name, init, apply)
 
 
+def Identity() -> Layer:
+    """The input as it is."""
+    return _elementwise("Identity", lambda x: x)
+
+
 def Relu() -> Layer:
     """Rectified linear unit, `ops.relu`."""
     return _elementwise("Relu", ops.relu)
@@ -453,6 +458,32 @@ def residual(layer: Layer) -> Layer:
         return x + y, state
 
     return Layer("residual", init, apply, (layer,))
+
+
+def adapted(name: str, init: Callable[..., Any], apply: Callable[..., Any]) -> Layer:
+    """Return a layer made of a module of another library, such as Flax or Equinox.
+
+    Args:
+        name: what `summary` calls it.
+        init: `init(key, x) -> (params, state)`, with x [1, *input_shape], float32 zeros; params is
+            a pytree of real arrays, state one of any arrays, empty where there is none.
+        apply: `apply(params, state, x, key, training) -> (y, state)`, with x [batch, *input_shape];
+            the key is None where it is not training.
+
+    Returns:
+        The layer; its output shape is that of y.
+    """
+
+    def init_layer(key, input_shape):
+        x = jnp.zeros((1, *input_shape), jnp.float32)
+        params, state = init(key, x)
+        y = jax.eval_shape(lambda *of: apply(*of, None, False)[0], params, state, x)
+        return params, state, y.shape[1:]
+
+    def apply_layer(params, state, x, *, key=None, training=False):
+        return apply(params, state, x, key, training)
+
+    return Layer(name, init_layer, apply_layer)
 
 
 # --- what a net consists of ----------------------------------------------------------------------

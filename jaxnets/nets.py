@@ -204,6 +204,7 @@ def _activation(name: str, activation: str, negative_slope: ArrayLike, alpha: Ar
         "tanh": layers.Tanh(),
         "sigmoid": layers.Sigmoid(),
         "softplus": layers.Softplus(),
+        "identity": layers.Identity(),
     }
     if not isinstance(activation, str) or activation not in activations:
         raise ValueError(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jaxnets.__main__ import main
+from jaxnets.__main__ import _progress, main
 from jaxnets._catalog import CATALOG
 
 USER_MODULE = """
@@ -161,3 +161,13 @@ def test_a_module_in_the_working_folder_is_found(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "gradient of right " in done.stdout
+
+
+def test_without_a_terminal_a_line_says_which_row_is_done(capsys):
+    rows = _progress([("relu",), ("gelu",)], "checked")
+    next(rows)
+    assert capsys.readouterr().err == ""
+    next(rows)
+    assert capsys.readouterr().err == "checked relu (1/2)\n"
+    assert list(rows) == []
+    assert capsys.readouterr().err == "checked gelu (2/2)\n"

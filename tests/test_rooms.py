@@ -10,13 +10,22 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import the lines below it, and what stands in the same line where that is one room.
 ROOMS = (
-    ("train.__main__", "train.mlp", "train.convnet", "train.compare", "jaxnets.__main__"),
+    ("train.runs",),
+    (
+        "train.__main__",
+        "train.mlp",
+        "train.convnet",
+        "train.custom",
+        "train.compare",
+        "jaxnets.__main__",
+    ),
+    ("train.estimators",),
     ("train.evaluate",),
     ("train.reproduce",),
-    ("train.training_command",),
-    ("train.training_loop",),
+    ("train.training",),
     ("train.report",),
     ("train.run_directory",),
+    ("train.custom_network",),
     ("train.engine",),
     ("train.data",),
     ("train.processes",),
@@ -25,11 +34,14 @@ ROOMS = (
     ("jaxnets",),
 )
 
-# As a package is imported it looks whether it is run as a command; and it lists its commands.
+# As a package is imported it looks whether it is run as a command; it hands on what Python uses;
+# and `jaxnets` is a command itself.
 ALLOWED = {
     ("train", "train.processes.launch"),
+    ("train", "train.runs"),
     ("jaxnets._launch", "train.processes.launch"),
-    ("train.__main__", "train"),
+    ("jaxnets._launch", "train.processes.signals"),
+    ("jaxnets._launch", "jaxnets.__main__"),
 }
 
 # In the library, likewise.

@@ -5,6 +5,7 @@ python -m train.compare runs/* --out figures/all.svg
 python -m train.compare runs/sweep --out sweep.pdf
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,6 @@ _Out = Annotated[
     ),
 ]
 
-_FORMATS = (".png", ".pdf", ".svg")
 _KEYS = {"compared", "ranked_by", "same_data", "rows"}  # Of the numbers.
 
 
@@ -80,8 +80,19 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     # The numbers first: they tell a later comparison that the figure is one, and may be replaced.
     files.write_json(out.with_suffix(".json"), compared)
     figures.bands(found, out, title, note)
-    output().print(tables.table({"dataset": dataset, "rows": rows}, caution))
-    print(f"\nfigure   {out}\nnumbers  {out.with_suffix('.json')}")
+    numbers = out.with_suffix(".json")
+    results = {"dataset": dataset, "rows": rows}
+    output().print(tables.table(results, caution, str(numbers)))
+    print(f"\nfigure   {out}\nnumbers  {numbers}")
+    print(f"\n{tables.closing(results, [_next(rows[0])], caution)}".rstrip())
+
+
+def _next(row: dict[str, Any]) -> str:
+    """The command that comes next for a configuration."""
+    path = shlex.quote(row["run_directory"])
+    if row.get("unfinished") is not None:
+        return f"python -m {row['config']['command']} --resume {path}"
+    return f"python -m train.evaluate {path}"
 
 
 def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metrics.Record]]]]:
@@ -95,8 +106,8 @@ def _configurations(run: Results) -> list[tuple[dict[str, Any], list[list[metric
 
 def _check_out(out: Path) -> None:
     """Raise a `StoreError` unless the figure may be written, and the numbers beside it."""
-    if out.suffix not in _FORMATS:
-        raise StoreError(f"--out {out}: must end in {', '.join(_FORMATS)}")
+    if out.suffix not in figures.FORMATS:
+        raise StoreError(f"--out {out}: must end in {', '.join(figures.FORMATS)}")
     numbers = out.with_suffix(".json")
     if not out.parent.is_dir():
         raise StoreError(f"--out {out}: {out.parent} is not a folder")

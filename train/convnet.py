@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from train.flags.config import ConvnetRun
-from train.training_command import command
+from train.training.command import command
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer

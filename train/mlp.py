@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from train.flags.config import MlpRun
 from train.flags.declaration import hidden_widths
-from train.training_command import command
+from train.training.command import command
 
 if TYPE_CHECKING:
     from jaxnets.layers import Layer

@@ -4,7 +4,7 @@ from jaxnets.ops.activations import elu, gelu, leaky_relu, relu, sigmoid, silu, 
 from jaxnets.ops.conv import conv2d
 from jaxnets.ops.dropout import dropout
 from jaxnets.ops.linear import linear
-from jaxnets.ops.losses import cross_entropy, l2_penalty, softmax_cross_entropy
+from jaxnets.ops.losses import cross_entropy, l2_penalty, softmax_cross_entropy, squared_error
 from jaxnets.ops.norm import batch_norm, layer_norm, rms_norm
 from jaxnets.ops.pool import avg_pool2d, global_avg_pool, max_pool2d
 from jaxnets.ops.softmax import log_softmax, softmax
@@ -31,5 +31,6 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softplus",
+    "squared_error",
     "tanh",
 ]

@@ -23,9 +23,8 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 def said(command: list[str]) -> float:
-    """The seconds that the last row of the table of --dry-run says."""
-    rows = [line for line in _output([*command, "--dry-run"]).splitlines() if line.startswith("│")]
-    words = rows[-1].strip("│ ").split("│")[-1]
+    """The seconds that the first line of --dry-run says."""
+    words, _, _ = _output([*command, "--dry-run"]).strip().partition(" on ")
     return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+) (\w+)", words))
 
 

@@ -435,6 +435,27 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
             "dlogits = one_unless_mapped(log_probs) * wide_dl *",
         ),
     ],
+    ("squared_error", "losses", "_squared_error_fwd"): [
+        (
+            "forward rule's value",
+            "_plain_squared_error(predictions, targets),",
+            "0.5 * _plain_squared_error(predictions, targets),",
+        ),
+        ("swapped residual", "wide_predictions - wide_targets)", "wide_predictions)"),
+        ("second order", "targets), difference", "targets), detached(difference)"),
+        ("forward over reverse", "return _plain_squared_error(", "return _squared_error("),
+    ],
+    ("squared_error", "losses", "_squared_error_bwd"): [
+        ("factor", "(2.0 / ", "(1.0 / "),
+        ("wrong reduction", "2.0 / difference.shape[-1]", "2.0"),
+        ("wrong reduction", "difference.shape[-1]", "difference.size"),
+        ("0.1 % scale", "2.0 /", "2.002 /"),
+        ("sign", "-dpredictions", "dpredictions"),
+        ("missing gradient", "-dpredictions", "jnp.zeros_like(dpredictions)"),
+        ("ignored cotangent", "wide_dl[..., None] * (", "("),
+        ("scalar cotangent", "wide_dl[..., None]", "jnp.mean(wide_dl)"),
+        ("wrong dtype", "astype(difference.dtype)", "astype(jnp.float16)"),
+    ],
     ("l2_penalty", "losses", "_l2_penalty_fwd"): [
         (
             "forward over reverse",

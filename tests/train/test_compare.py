@@ -99,9 +99,11 @@ def test_configurations_of_all_directories_are_ranked_together(here, capsys):
     assert "Beware" not in note
     text = capsys.readouterr().out
     assert "digits: Of tests." in text
-    assert text.count("*") == 2  # The best, and the caption.
-    assert "hidden 500" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["500", "0.1", "1"] in [row[2:5] for row in rows if row and row[0] == "2"]
     assert "folds" not in text
+    assert text.endswith(f"next  python -m train.evaluate {a}\n")
+    assert "best  " in text
     assert "unfinished" not in text
 
 
@@ -129,8 +131,9 @@ def test_a_run_that_did_not_finish_is_compared_by_its_evaluations(here, capsys):
     assert rows[1]["test_accuracy"]["final"]["mean"] == pytest.approx(0.75)
     assert rows[3]["test_accuracy"]["final"]["mean"] is None
     text = capsys.readouterr().out
-    assert "unfinished, at step 5" in text
-    assert text.count("unfinished") == 3
+    text = " ".join(text.split())
+    assert "* unfinished: row 1, at step 9; row 2, at step 5; row 4, at step 0." in text
+    assert text.endswith(f"next python -m train.mlp --resume {killed}")
 
 
 def test_a_run_without_losses_diverged(here, capsys):
@@ -140,7 +143,7 @@ def test_a_run_without_losses_diverged(here, capsys):
     (found,) = compared()["rows"]
     assert found["diverged"] == [9]
     assert found["test_accuracy"]["final"]["mean"] is None
-    assert "diverged at step 9" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Diverged at step 9." in capsys.readouterr().out
 
 
 def test_the_validation_set_ranks_where_all_have_one(here, capsys):
@@ -167,8 +170,8 @@ def test_other_data_are_not_compared_in_silence(here, capsys, other, finished):
     assert main([a, b]) == 0
     assert not compared()["same_data"]
     text = " ".join(capsys.readouterr().out.split())
-    assert "the data sets differ" in text
-    assert "*" not in text
+    assert "The data sets differ" in text
+    assert " best " not in text.replace("none is the best", "")
     assert "the data sets differ" in drawn[0][3]
 
 
@@ -226,9 +229,11 @@ def test_an_earlier_comparison_is_replaced(tmp_path, monkeypatch, capsys):
     assert main([a]) == 0
     with Image.open("compare.png") as image:
         assert image.width > 1000
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert capsys.readouterr().out.splitlines()[-4:] == [
         "figure   compare.png",
         "numbers  compare.json",
+        "",
+        f"next  python -m train.evaluate {a}",
     ]
 
 

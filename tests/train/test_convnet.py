@@ -9,7 +9,7 @@ from jaxnets import nets
 from train.convnet import main, network
 from train.engine.hyperparameters import hyperparameters
 from train.flags.config import ConvnetRun, flags
-from train.training_command import parse
+from train.training.command import parse
 
 
 def run_of(*arguments):

@@ -17,7 +17,7 @@ from train.engine.hyperparameters import Hyper, hyperparameters
 from train.engine.optimizers import Schedule
 from train.flags.config import MlpRun, flags
 from train.mlp import main, network
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,22 +6,26 @@
 
 `digits` comes with scikit-learn, `synth` is drawn at random. `mnist` and `cifar10` are read from a
 folder that TensorFlow Datasets (TFDS) prepared as array_record files, or that the command `prepare`
-wrote; neither TensorFlow nor a network is needed, and nothing is ever downloaded.
+wrote; neither TensorFlow nor a network is needed, and nothing is ever downloaded. Data of one's own
+are named by their path: a .npz, .csv or .parquet file, or a folder of images.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
-from train.data.dataset import Dataset, load
+from train.data import Dataset, load
 from train.data.prepare import prepare
+from train.flags.constraints import check_value
 from train.flags.options import DataDir
 from train.processes.exit_status import answer
 
-_Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The data set.")]
+_Name = Annotated[
+    tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="Data set, or path.")
+]
 
 
 _Archives = Annotated[
@@ -29,16 +33,32 @@ _Archives = Annotated[
 ]
 
 
+_Label = Annotated[
+    str | None, tyro.conf.arg(metavar="COLUMN", help="Column of the labels, of a table.")
+]
+_Missing = Annotated[Literal["mean"] | None, tyro.conf.arg(help="Fill missing values of a table.")]
+_Test = Annotated[
+    float | None, tyro.conf.arg(help="Share or number of examples that are held out to test on.")
+]
+_ImageSize = Annotated[
+    str | None, tyro.conf.arg(metavar="SIZE", help="Size that images are brought to: HxW.")
+]
+
+
 class _Show(NamedTuple):
-    """Print what is known about a data set: digits, synth, mnist or cifar10.
+    """Print what is known about a data set, or about data of one's own.
 
     python -m train.data show digits
-    python -m train.data show mnist
     python -m train.data show cifar10 --data-dir ~/datasets
+    python -m train.data show table.csv --label species
     """
 
     name: _Name
     data_dir: DataDir = None
+    label: _Label = None
+    missing: _Missing = None
+    test: _Test = None
+    image_size: _ImageSize = None
 
 
 class _Prepare(NamedTuple):
@@ -61,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(asked, _Prepare):
             print(prepare(*asked))
         else:
-            _show(load(*asked))
+            for name, value in asked._asdict().items():
+                check_value(name, value)
+            name, data_dir, label, missing, test, size = asked
+            _show(load(name, data_dir, label=label, missing=missing, test=test, image_size=size))
 
     return answer(
         {"prepare": _Prepare, "show": _Show}, work, arguments, "python -m train.data", __doc__
@@ -74,6 +97,9 @@ def _show(dataset: Dataset) -> None:
     for split, images in (("train", dataset.x_train), ("test", dataset.x_test)):
         print(f"{split:12} {images.dtype} {list(images.shape)}")
     print(f"fingerprint  {dataset.fingerprint}")
+    for number, column in enumerate(dataset.schema.columns):
+        words = f" (one of {', '.join(column.words)})" if column.words else ""
+        print(f"{'' if number else 'columns':12} {column.name}{words}")
     print(f"\n{'class':12} {'train':>6} {'test':>6}")
     for label, class_name in enumerate(dataset.classes):
         train, test = (dataset.y_train == label).sum(), (dataset.y_test == label).sum()

@@ -1,30 +1,31 @@
-"""Data sets as arrays: digits, synth, MNIST and CIFAR-10; nothing is ever downloaded."""
+"""A data set as arrays, and the two that are made here: digits and synth."""
 
 import hashlib
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from train.data import tfds_reader
-from train.data.sources import SOURCES, check_name, data_folder
-from train.data.tfds_reader import Examples
+from train.data.schema import Schema
+from train.data.sources import SOURCES
+
+Examples = tuple[np.ndarray, np.ndarray]  # Inputs and labels.
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels in memory; the arrays are read-only.
+    """Inputs and labels in memory; the arrays are read-only.
 
     Attributes:
-        name: one of `sources.SOURCES`.
+        name: one of `sources.SOURCES`, that of prepared data, or of a file without its suffix.
         description: one line about where the data come from.
-        x_train: uint8 [N, H, W, C]; float32 of synth.
+        x_train: uint8 or float32 [N, H, W, C] of images, float32 [N, features] of tables.
         y_train: int32 [N], indices into `classes`.
-        x_test: uint8 [M, H, W, C]; float32 of synth.
+        x_test: [M, ...], likewise.
         y_test: int32 [M].
         classes: the name of each class.
         fingerprint: sha256 (hexadecimal) over name, shape, dtype and bytes of the four arrays.
         white: the value of a white pixel.
+        schema: how examples of one's own become inputs.
     """
 
     name: str
@@ -36,41 +37,21 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     white: int = 255
+    schema: Schema = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.schema is None:
+            x = self.x_train
+            schema = Schema(x.shape[1:], x.dtype.name, self.white)
+            object.__setattr__(self, "schema", schema)
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Loads a data set into memory.
-
-    The examples keep the order that they are stored in, except that those with an `id`
-    (CIFAR-10) are sorted by it, which is the order of the original files.
-
-    Args:
-        name: one of `sources.SOURCES`.
-        data_dir: the folder of TFDS data sets; by default $TFDS_DATA_DIR, else
-            ~/tensorflow_datasets. `digits` and `synth` need none.
-
-    Returns:
-        The images, the labels, and what is known about them.
-
-    Raises:
-        DataError: the name is unknown, or the data are missing, incomplete or damaged.
-    """
-    check_name(name, tuple(SOURCES))
-    match SOURCES[name].reader:
-        case "digits":
-            return _load_digits()
-        case "synth":
-            return _draw_synth()
-        case "tfds":
-            return _dataset(name, *tfds_reader.read(name, data_folder(data_dir)))
-
-
-def _load_digits() -> Dataset:
-    """The 1797 digits of scikit-learn, 8x8 pixels from 0 to 16; 360 of them are for testing."""
-    from sklearn.datasets import load_digits
+def load_digits() -> Dataset:
+    """Return the 1797 digits of scikit-learn, 8x8 pixels from 0 to 16; 360 are for testing."""
+    from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
+    digits = datasets.load_digits()
     x_train, x_test, y_train, y_test = train_test_split(
         digits.images.astype(np.uint8)[..., None],
         digits.target.astype(np.int32),
@@ -81,11 +62,11 @@ def _load_digits() -> Dataset:
     description = "Handwritten digits of 8x8 pixels with values 0 to 16, from scikit-learn."
     classes = tuple(str(digit) for digit in digits.target_names)
     train, test = (x_train, y_train), (x_test, y_test)
-    return _dataset("digits", description, train, test, classes)
+    return sealed("digits", description, train, test, classes)
 
 
-def _draw_synth() -> Dataset:
-    """70000 points of the plane, x ~ N(0, I), as images of 1x2 pixels; 60000 are for training.
+def draw_synth() -> Dataset:
+    """Return 70000 points of the plane, x ~ N(0, I), as images of 1x2 pixels; 60000 to train on.
 
     The class is whether x^T Q x > 0.6 with Q = [[1, -0.05], [1, 0.4]], an ellipse's outside.
     """
@@ -95,24 +76,38 @@ def _draw_synth() -> Dataset:
     images = points.astype(np.float32).reshape(-1, 1, 2, 1)
     description = "Random points of the plane, inside or outside an ellipse."
     train, test = (images[:60_000], labels[:60_000]), (images[60_000:], labels[60_000:])
-    return _dataset("synth", description, train, test, ("inside", "outside"))
+    return sealed("synth", description, train, test, ("inside", "outside"))
 
 
 # How the arrays are called in the fingerprint, as in earlier versions.
 _DIGESTED = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def _dataset(
-    name: str, description: str, train: Examples, test: Examples, classes: tuple[str, ...]
+def sealed(
+    name: str,
+    description: str,
+    train: Examples,
+    test: Examples,
+    classes: tuple[str, ...],
+    schema: Schema | None = None,
 ) -> Dataset:
-    """Puts a data set together: seals its arrays, and computes their fingerprint."""
+    """Put a data set together: seal its arrays, and compute their fingerprint."""
     arrays = dict(x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])
     digest = hashlib.sha256()
     for key, array in zip(_DIGESTED, arrays.values(), strict=True):
         array.flags.writeable = False
         digest.update(f"{key} {array.shape} {array.dtype.str} ".encode())
         digest.update(array.data)
-    white, fingerprint = SOURCES[name].white, digest.hexdigest()
+    if schema is None:
+        white = SOURCES[name].white if name in SOURCES else 255
+        schema = Schema(train[0].shape[1:], train[0].dtype.name, white)
+    fingerprint = digest.hexdigest()
     return Dataset(
-        name, description, **arrays, classes=classes, fingerprint=fingerprint, white=white
+        name,
+        description,
+        **arrays,
+        classes=classes,
+        fingerprint=fingerprint,
+        white=schema.white,
+        schema=schema,
     )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from train.errors import DataError
+from train.flags.declaration import data_path
 from train.flags.suggestions import near
 
 
@@ -56,6 +58,32 @@ class Archive:
     sha256: str
 
 
+def may_be_data(name: str) -> bool:
+    """Whether a text may name data: a data set, or a path of one's own."""
+    if data_path(name) is None:
+        return bool(re.fullmatch(r"[a-z][a-z0-9_]*", name))
+    return os.path.isabs(name) and "\0" not in name
+
+
+def names(data_dir: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """The data sets that there are: those declared here, and others that lie in `data_dir`."""
+    folder = data_folder(data_dir)
+    others = (
+        path.name
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
+        if path.name not in SOURCES and may_be_data(path.name) and newest_version(path)
+    )
+    return (*SOURCES, *others)
+
+
+def newest_version(folder: Path) -> Path | None:
+    """The folder of the newest version of a prepared data set; None where there is none."""
+    versions = [path for path in folder.glob("*") if re.fullmatch(r"\d+(\.\d+)*", path.name)]
+    return max(
+        versions, key=lambda path: [int(number) for number in path.name.split(".")], default=None
+    )
+
+
 def check_name(name: str, allowed: Sequence[str]) -> None:
     """Raises a `DataError` with the nearest allowed name where `name` is not one of them."""
     if name not in allowed:
@@ -88,6 +116,11 @@ def archives(name: str) -> tuple[Archive, ...]:
 
 def how_to_prepare(name: str, folder: Path) -> str:
     """The half sentence that tells how to get the data set `name` into `folder`."""
+    if name not in PREPARED:
+        return (
+            f"prepare it with TensorFlow Datasets: tfds.builder({name!r}, data_dir="
+            f"{str(folder)!r}, file_format='array_record').download_and_prepare()"
+        )
     originals = archives(name)
     file_names = ", ".join(archive.file_name for archive in originals)
     address = originals[0].url.rpartition("/")[0]

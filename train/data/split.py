@@ -3,24 +3,34 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from train.data.dataset import Dataset, load
-from train.data.sources import SOURCES
+from train.data import sources
+from train.data.dataset import Dataset
+from train.data.loading import load
 from train.errors import ConfigError
-from train.flags.config import Run
+from train.flags.config import ConvnetRun, Run
+from train.flags.declaration import DATA_FILES, augmentations, data_path
 from train.flags.suggestions import near
 from train.flags.terminal import shortened
 
 
-def load_for(run: Run) -> Dataset:
-    """Load the data set of a run; raise a `ConfigError` where it has fewer examples than asked."""
+def load_for(run: Run, dataset: Dataset | None = None) -> Dataset:
+    """Return the examples that a run asks for.
+
+    Args:
+        run: its flags.
+        dataset: the data set; None to load the one that the flags name.
+
+    Raises:
+        ConfigError: there is no such data set, or it has fewer examples than asked.
+    """
     which = run.data
-    if which.dataset not in SOURCES:
-        raise ConfigError(
-            f"--dataset {shortened(which.dataset)}: must be one of {', '.join(SOURCES)}"
-            f"{near(which.dataset, SOURCES)}"
-        )
-    dataset = load(which.dataset, which.data_dir)
+    if dataset is None:
+        _check_name(which.dataset, sources.names(which.data_dir))
+        given = {name: getattr(which, name) for name in ("label", "missing", "test", "image_size")}
+        given = {name: value for name, value in given.items() if value is not None}
+        dataset = load(which.dataset, which.data_dir, **given)
     for split, wanted, labels in (
         ("train", which.train_examples, dataset.y_train),
         ("test", which.test_examples, dataset.y_test),
@@ -31,6 +41,37 @@ def load_for(run: Run) -> Dataset:
                 f"{split} examples of {dataset.name}"
             )
     return first(dataset, which.train_examples, which.test_examples)
+
+
+def _check_name(name: str, known: Sequence[str]) -> None:
+    """Raise a `ConfigError` unless this is a data set that there is, or a path."""
+    if data_path(name) is None and name not in known:
+        said = f"--dataset {shortened(name)}: must be one of {', '.join(known)}"
+        if meant := f"; did you mean ./{name}?" if Path(name).exists() else near(name, known):
+            raise ConfigError(said + meant)
+        raise ConfigError(
+            f"{said}, another that lies prepared in --data-dir, or the path of a "
+            f"{', '.join(DATA_FILES)} file or of a folder of images, such as ./DIR"
+        )
+
+
+def check_inputs(run: Run, dataset: Dataset) -> None:
+    """Raise a `ConfigError` where a run takes images, and the data are rows of a table."""
+    if not dataset.schema.is_table:
+        return
+    if isinstance(run, ConvnetRun):
+        raise ConfigError(
+            f"--dataset {dataset.name}: is a table, and a convolutional network takes images; use "
+            f"python -m train.mlp"
+        )
+    for flag, value, allowed in (
+        ("augment", run.data.augment, not augmentations(run.data.augment)),
+        ("preprocessing", run.data.preprocessing, run.data.preprocessing == "standardize"),
+    ):
+        if not allowed:
+            raise ConfigError(
+                f"--{flag} {value}: is for images, and {dataset.name} is a table; leave it out"
+            )
 
 
 def held_out(run: Run, dataset: Dataset) -> range:
@@ -69,6 +110,7 @@ def steps_per_epoch(run: Run, dataset: Dataset) -> int:
 
 def number_of_steps(run: Run, dataset: Dataset) -> int:
     """Return how many steps a run takes; raise a `ConfigError` where the data do not allow it."""
+    check_inputs(run, dataset)
     training, per_epoch = run.training, steps_per_epoch(run, dataset)
     if training.epochs is None:
         assert training.steps is not None  # One of the two is given in a complete run.

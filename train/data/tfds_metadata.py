@@ -5,24 +5,25 @@ them is looked up in a list.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.sources import PREPARED, how_to_prepare
+from train.data.limits import MOST_CLASSES, MOST_VALUES
+from train.data.sources import PREPARED, SOURCES, how_to_prepare
 from train.errors import DataError
 
 _FEATURES_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
-_FEATURES = {
-    "image": "tensorflow_datasets.core.features.image_feature.Image",
-    "label": "tensorflow_datasets.core.features.class_label_feature.ClassLabel",
-    "id": "tensorflow_datasets.core.features.text_feature.Text",
-}
+_IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
+_LABEL = "tensorflow_datasets.core.features.class_label_feature.ClassLabel"
+_TEXT = "tensorflow_datasets.core.features.text_feature.Text"
+_FEATURES = {"image": _IMAGE, "label": _LABEL, "id": _TEXT}
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
-# What a folder may claim. MNIST and CIFAR-10 have up to 60000 examples in a split and 10 classes.
-_MOST_EXAMPLES = 100_000
-_MOST_CLASSES = 1000
+# What a folder may claim.
+_MOST_EXAMPLES = 1_000_000
+_LARGEST_SIDE = 10_000
 _LARGEST_TEXT = 2**20  # Bytes of a JSON file or a list of names; the real ones have about 1000.
 
 
@@ -33,12 +34,14 @@ class Metadata(NamedTuple):
         description: one line about where the data come from.
         classes: the name of each class.
         with_id: whether each example has an `id`, by which they are sorted.
+        shape: of an image, [H, W, C]; [None, None, C] where each has its own size.
         shards: the files of each split, and how many examples each holds.
     """
 
     description: str
     classes: tuple[str, ...]
     with_id: bool
+    shape: tuple[int | None, int | None, int]
     shards: dict[str, list[tuple[Path, int]]]
 
 
@@ -61,37 +64,46 @@ def read_metadata(name: str, version: Path) -> Metadata:
             f"{version} is stored as {stored_as}, which cannot be read without "
             f"TensorFlow; {how_to_prepare(name, folder)}"
         )
-    prefix = info.get("name")
-    if prefix not in PREPARED:
+    prefix, known = info.get("name"), PREPARED if name in PREPARED else (name,)
+    if prefix not in known:
         raise ValueError(
-            f"dataset_info.json says that the name is {_shown(prefix)}, not {' or '.join(PREPARED)}"
+            f"dataset_info.json says that the name is {_shown(prefix)}, not {' or '.join(known)}"
         )
     description = _typed(info.get("description", ""), str, "dataset_info.json: description")
 
-    lengths = _read_lengths(info)
-    shards = {
+    shape = _read_shape(features["image"], name)
+    lengths = _read_lengths(info, shape)
+    shards: dict[str, list[tuple[Path, int]]] = {
         split: [
             (version / f"{prefix}-{split}.array_record-{i:05}-of-{len(lengths[split]):05}", length)
             for i, length in enumerate(lengths[split])
         ]
         for split in ("train", "test")
+        if split in lengths
     }
     return Metadata(
         " ".join("".join(c if c.isprintable() else " " for c in description).split()),
         _read_classes(version / "label.labels.txt", features["label"]),
-        "id" in features,
+        features.get("id", {}).get("pythonClassName") == _TEXT,
+        shape,
         shards,
     )
 
 
-def _read_lengths(info: dict[str, Any]) -> dict[str, list[int]]:
-    """Return the number of examples in each file of each split."""
+def _read_lengths(
+    info: dict[str, Any], shape: tuple[int | None, int | None, int]
+) -> dict[str, list[int]]:
+    """Return the number of examples in each file of the splits to train and to test on."""
     lengths: dict[str, list[int]] = {}
+    others = []
     for split in _typed(info.get("splits"), list, "dataset_info.json: splits"):
         split = _typed(split, dict, "dataset_info.json: a split")
         title = _typed(split.get("name"), str, "dataset_info.json: the name of a split")
-        if title in lengths:
+        if title in lengths or title in others:
             raise ValueError(f"dataset_info.json names the split {_shown(title)} twice")
+        if title not in ("train", "test"):  # Such as the "extra" of svhn_cropped.
+            others.append(title)
+            continue
         if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
             raise ValueError(
                 f"dataset_info.json says that the files of {_shown(title)} are "
@@ -102,14 +114,37 @@ def _read_lengths(info: dict[str, Any]) -> dict[str, list[int]]:
             _number(length, what, _MOST_EXAMPLES)
             for length in _typed(split.get("shardLengths", []), list, what)
         ]
-    for title in ("train", "test"):
-        if title not in lengths:
-            raise ValueError(f"it has no split {title!r}, only {', '.join(lengths)}")
-        examples = sum(lengths[title])
+    if "train" not in lengths:
+        raise ValueError(f"it has no split 'train', only {', '.join((*others, *lengths))}")
+    for title, counts in lengths.items():
+        examples = sum(counts)
         if not examples:
             raise ValueError(f"the split {title!r} is empty")
         _number(examples, f"dataset_info.json: the number of examples of {title!r}", _MOST_EXAMPLES)
+        if examples * math.prod(size or 1 for size in shape) > MOST_VALUES:
+            raise ValueError(
+                f"{examples} images of {'x'.join(map(str, shape))} are more than {MOST_VALUES} "
+                f"values"
+            )
     return lengths
+
+
+def _read_shape(feature: dict[str, Any], name: str) -> tuple[int | None, int | None, int]:
+    """Return the shape of an image, [H, W, C]; H and W are None where each has its own size."""
+    if name in SOURCES:  # Declared here, and checked with each image.
+        return SOURCES[name].shape
+    about = _typed(feature.get("image"), dict, "features.json: image")
+    if about.get("dtype", "uint8") != "uint8":
+        raise ValueError(f"features.json says that images are {_shown(about['dtype'])}, not uint8")
+    dimensions = _typed(about.get("shape"), dict, "features.json: the shape of an image")
+    sizes = _typed(dimensions.get("dimensions"), list, "features.json: the shape of an image")
+    what = "features.json: the shape of an image"
+    if len(sizes) != 3 or str(sizes[2]) not in ("1", "3"):
+        raise ValueError(f"{what} is {_shown(sizes)}; must be height, width, and 1 or 3 colours")
+    if {"-1", "0"} & {str(size) for size in sizes}:
+        return None, None, int(sizes[2])
+    height, width = (_number(size, what, _LARGEST_SIDE) for size in sizes[:2])
+    return height, width, int(sizes[2])
 
 
 def _read_features(path: Path) -> dict[str, Any]:
@@ -121,11 +156,14 @@ def _read_features(path: Path) -> dict[str, Any]:
     )
     features = _typed(features.get("features"), dict, "features.json: features")
     for key, feature in features.items():
-        if key not in _FEATURES:
+        feature = _typed(feature, dict, f"features.json: {key}")
+        if key in _FEATURES:
+            _check_class(feature, key, _FEATURES[key])
+        elif feature.get("pythonClassName") not in (_LABEL, _TEXT):  # Those are passed over.
             raise ValueError(
-                f"features.json has a feature {_shown(key)}; only {', '.join(_FEATURES)} are read"
+                f"features.json has a feature {_shown(key)}; only {', '.join(_FEATURES)} are read, "
+                f"and texts and other labels passed over"
             )
-        _check_class(_typed(feature, dict, f"features.json: {key}"), key, _FEATURES[key])
     for key in ("image", "label"):
         if key not in features:
             raise ValueError(f"features.json has no feature {key!r}")
@@ -143,7 +181,7 @@ def _check_class(feature: dict[str, Any], what: str, allowed: str) -> None:
 def _read_classes(path: Path, feature: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes: those of the file, or numbers if there is no file."""
     feature = _typed(feature.get("classLabel"), dict, "features.json: classLabel")
-    count = _number(feature.get("numClasses"), "features.json: numClasses", _MOST_CLASSES)
+    count = _number(feature.get("numClasses"), "features.json: numClasses", MOST_CLASSES)
     if not path.exists():
         return tuple(str(label) for label in range(count))
     lines = (line.strip() for line in _read_text(path).split("\n"))

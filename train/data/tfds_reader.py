@@ -2,30 +2,53 @@
 
 import math
 import mmap
-import re
 import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from train.data.sources import SOURCES, how_to_prepare
+from train.data.dataset import Examples
+from train.data.image_folder import common_shape, decoded
+from train.data.sources import how_to_prepare, newest_version
 from train.data.tfds_metadata import Metadata, read_metadata
 from train.errors import DataError, reason
 
-Examples = tuple[np.ndarray, np.ndarray]  # Images and labels.
-
+_JPEG = b"\xff\xd8"
 _RIEGELI = bytes.fromhex("83af70d10d884a3f")  # An array_record file begins with it.
 
+# Bytes of an image whose size its metadata do not tell.
+_LARGEST_FILE = 2**22
 
-def read(name: str, folder: Path) -> tuple[str, Examples, Examples, tuple[str, ...]]:
+
+class Prepared(NamedTuple):
+    """A prepared data set.
+
+    Attributes:
+        description: one line about where the data come from.
+        train: images, uint8 [N, H, W, C], and labels, int32 [N], to train on.
+        test: those to test on; None where there are none.
+        classes: the name of each class.
+        resized: whether the images have several sizes, so that they may be brought to one.
+    """
+
+    description: str
+    train: Examples
+    test: Examples | None
+    classes: tuple[str, ...]
+    resized: bool
+
+
+def read(name: str, folder: Path, size: tuple[int, int] | None = None) -> Prepared:
     """Read the data set `name` from the newest version below `folder`.
 
-    Returns:
-        Its description, the examples to train on, those to test on, and the names of the classes;
-        images are uint8 [N, H, W, C], labels int32 [N].
+    Args:
+        name: of the data set.
+        folder: that of the data sets.
+        size: the height and width that images of several sizes are brought to.
 
     Raises:
         DataError: the data are missing, incomplete or damaged, or claim to be larger than they
@@ -35,13 +58,19 @@ def read(name: str, folder: Path) -> tuple[str, Examples, Examples, tuple[str, .
     version = _find_version(name, folder)
     try:
         about = read_metadata(name, version)
-        train = _read_split("train", about, SOURCES[name].shape)
-        test = _read_split("test", about, SOURCES[name].shape)
+        parts = {split: _read_split(split, about, size, version) for split in about.shards}
     except (DataError, ImportError, MemoryError, OSError):
         raise
     except Exception as error:  # A damaged file surfaces as whatever a library stumbles over.
         raise _damaged(name, version, error) from error
-    return about.description, train, test, about.classes
+    shapes = {images.shape[1:] for images, _ in parts.values()}
+    if len(shapes) > 1:
+        raise DataError(
+            f"{version}: the images have several sizes; --image-size brings them to one"
+        )
+    return Prepared(
+        about.description, parts["train"], parts.get("test"), about.classes, None in about.shape
+    )
 
 
 def _damaged(name: str, version: Path, problem: object) -> DataError:
@@ -54,19 +83,19 @@ def _damaged(name: str, version: Path, problem: object) -> DataError:
 
 def _find_version(name: str, folder: Path) -> Path:
     """Return the folder of the newest version of `name`; raise a `DataError` if there is none."""
-    versions = [
-        path for path in folder.glob(f"{name}/*") if re.fullmatch(r"\d+(\.\d+)*", path.name)
-    ]
-    if not versions:
+    version = newest_version(folder / name)
+    if version is None:
         problem = f"holds no {name}" if folder.is_dir() else "is not a folder"
         raise DataError(
             f"{folder} {problem}; name another as data_dir or in TFDS_DATA_DIR, or "
             f"{how_to_prepare(name, folder)}"
         )
-    return max(versions, key=lambda path: [int(number) for number in path.name.split(".")])
+    return version
 
 
-def _read_split(split: str, about: Metadata, shape: tuple[int, int, int]) -> Examples:
+def _read_split(
+    split: str, about: Metadata, size: tuple[int, int] | None, version: Path
+) -> Examples:
     """Return images, uint8 [N, H, W, C], and labels, int32 [N], of one split, checked."""
     # TFDS's own `as_data_source` takes 120 µs for an example of CIFAR-10 (two cores, one of them
     # busy), 7 s for all 60000: 30 µs to unpack it and 90 µs in Pillow's `Image.open`. The records
@@ -75,7 +104,8 @@ def _read_split(split: str, about: Metadata, shape: tuple[int, int, int]) -> Exa
     from tensorflow_datasets.proto import tf_example_pb2
 
     # Twice the pixels, for encoders that compress nothing, and some for texts beside them.
-    largest = 2 * math.prod(shape) + 4096
+    pixels = math.prod(side for side in about.shape if side is not None)
+    largest = (2 * pixels if None not in about.shape else _LARGEST_FILE) + 4096
     records = [
         record
         for path, length in about.shards[split]
@@ -99,11 +129,29 @@ def _read_split(split: str, about: Metadata, shape: tuple[int, int, int]) -> Exa
             f"labels of {split!r} go from {labels.min()} to {labels.max()} "
             f"instead of 0 to {len(about.classes) - 1}"
         )
+    pngs = [png for _, _, png in examples]
     try:
-        images = decode([png for _, _, png in examples], shape)
+        images = _decoded(pngs, about.shape, size, version / split)
     except (ValueError, zlib.error) as error:
         raise ValueError(f"in {split!r}, {error}") from error
     return images, labels.astype(np.int32)
+
+
+def _decoded(
+    files: Sequence[bytes],
+    shape: tuple[int | None, int | None, int],
+    size: tuple[int, int] | None,
+    where: Path,
+) -> np.ndarray:
+    """Return image files as uint8 [N, H, W, C]; Pillow decodes those that are not all such PNGs."""
+    height, width, channels = shape
+    if height is not None and width is not None:
+        if not any(file.startswith(_JPEG) for file in files):
+            return decode(files, (height, width, channels))
+        size = height, width
+    names = [where / f"image {number}" for number in range(len(files))]
+    (height, width, _), _ = common_shape(names, size, files)
+    return decoded(names, (height, width, channels), files)
 
 
 def _read_shard(path: Path, expected: int, largest: int) -> list[bytes]:

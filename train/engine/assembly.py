@@ -1,5 +1,6 @@
 """Programs and trainers, made from the flags of runs and their data."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, cast
@@ -10,18 +11,20 @@ from rich.progress import track
 
 from jaxnets import layers
 from train.data import Dataset, split
-from train.engine import dry_run, input_pipeline
+from train.engine import costs_shown, dry_run, input_pipeline
+from train.engine.compiled import forget_all, kept
 from train.engine.devices import devices
-from train.engine.hyperparameters import Hyper, hyperparameters
-from train.engine.memory import check_memory
+from train.engine.hyperparameters import Hyper, of_run
+from train.engine.input_pipeline import Affine, Sets
+from train.engine.memory import Compiling, check_memory, nbytes
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
-from train.flags.config import R, Run, flags
+from train.flags.config import R, Run
 from train.flags.declaration import augmentations
-from train.flags.sweep import Group, Sweep
+from train.flags.sweep import Group, Sweep, shape_of
 
 # The network of a command: `network(run, hyper, classes)`.
 Network = Callable[[R, Hyper, int], layers.Layer]
@@ -33,37 +36,46 @@ class Assembly(Generic[R]):
     def __init__(self, sweep: Sweep[R], network: Network[R], dataset: Dataset):
         self._sweep, self._network, self._dataset = sweep, network, dataset
         # Groups that follow one another see the same images, which are on the device once.
-        self._sets = functools.lru_cache(1)(functools.partial(input_pipeline.on_device, dataset))
-        self._program = functools.cache(self._made_program)
+        self._sets = functools.lru_cache(1)(self._on_device)
+        self._affine = functools.cache(functools.partial(input_pipeline.learned, dataset))
 
     def described(self, run: R) -> str:
         """Return the layers of the network of a run, with the shapes and numbers of parameters."""
-        net = self._network(run, hyperparameters(flags(run)), len(self._dataset.classes))
+        net = self._network(run, of_run(run), len(self._dataset.classes))
         return layers.summary(net, self._dataset.x_train.shape[1:])
 
-    def trainer(self, group: Group) -> Trainer:
-        """Return what trains the runs of a group."""
+    def trainer(self, group: Group, compiling: Compiling = contextlib.nullcontext) -> Trainer:
+        """Return what trains the runs of a group; `compiling` is entered while it compiles."""
         shape, trained = cast(R, group.shape), list(group.readers)
         return Trainer(
             self._program(shape),
-            [hyperparameters(flags(run)) for run in trained],
+            [of_run(run) for run in trained],
             [run.training.seed for run in trained],
             shape.training,
             self._sets(shape.data.preprocessing, split.held_out(shape, self._dataset)),
             self._sweep.lockstep,
             self._sweep.shard,
+            compiling,
         )
+
+    def _on_device(self, preprocessing: str, held: range) -> Sets:
+        affine = self._affine(preprocessing, held)
+        return input_pipeline.on_device(self._dataset, preprocessing, held, affine)
+
+    def preprocessing(self, run: R) -> Affine:
+        """Return what the network of a run sees of its inputs."""
+        held = split.held_out(run, self._dataset)
+        return self._affine(run.data.preprocessing, held)
 
     def check_memory(self, groups: Sequence[Group]) -> None:
         """Raise a `MemoryError` where a group cannot fit into memory; nothing is compiled."""
         states: dict[Any, Any] = {}
         for group in groups:
             shape = cast(R, group.shape)
-            training, hyper = shape.training, hyperparameters(flags(shape))
+            training = shape.training
             of = shape.network, training.optimizer
             if of not in states:
-                program = self._program(shape)
-                states[of] = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
+                states[of] = self._state(shape)
             steps = min(training.eval_every, group.ends[-1], LONGEST_SEGMENT)
             # --dry-run says what more would take.
             runs = 1 if self._sweep.dry_run else len(group.readers)
@@ -77,24 +89,47 @@ class Assembly(Generic[R]):
         count = len(devices())
         over = 1 if self._sweep.shard == "batch" else count
         stderr = Console(stderr=True)
-        found = [
-            dry_run.expected(group, self.trainer, self._sweep.lockstep, over)
-            for group in track(groups, "measuring", console=stderr, transient=True)
-        ]
-        dry_run.show(groups, found, count, console)
-
-    def _made_program(self, shape: R) -> Program:
-        """What all runs of a shape share."""
-        training, classes = shape.training, len(self._dataset.classes)
-        return make_program(
-            lambda hyper: self._network(shape, hyper, classes),
-            self._dataset.x_train.shape[1:],
-            training.optimizer,
-            schedule=schedule(shape, self._dataset),
-            changes=augmentations(shape.data.augment) or (),
-            precision=training.precision,
-            gradient=training.gradient,
+        found = dry_run.all_expected(
+            groups,
+            self._new_trainer,
+            lambda group: nbytes(self._state(cast(R, group.shape))),
+            self._sweep.lockstep,
+            over,
+            lambda order: track(order, "measuring…", console=stderr, transient=True),
         )
+        costs_shown.show(groups, found, count, console, self._sweep.shard)
+
+    def _new_trainer(self, group: Group) -> Trainer:
+        """Return what trains the runs of a group, with nothing compiled."""
+        forget_all()
+        return self.trainer(group)
+
+    def _state(self, shape: R) -> Any:
+        """The shapes and dtypes of what a run keeps from step to step."""
+        return jax.eval_shape(self._program(shape).initialise, of_run(shape), jax.random.key(0))
+
+    def _program(self, shape: R) -> Program:
+        """What all runs of a shape share; made once in a process, as is what it compiles to."""
+        # Of the data set it holds nothing but these, and of the run no number that is traced.
+        network, classes = self._network, len(self._dataset.classes)
+        inputs, decays = self._dataset.x_train.shape[1:], schedule(shape, self._dataset)
+        shape = shape_of(shape)
+        training, augment = shape.training, shape.data.augment
+        rest = (training.optimizer, training.precision, training.gradient)
+
+        def made() -> Program:
+            return make_program(
+                lambda hyper: network(shape, hyper, classes),
+                inputs,
+                training.optimizer,
+                schedule=decays,
+                changes=augmentations(augment) or (),
+                precision=training.precision,
+                gradient=training.gradient,
+            )
+
+        of = (network, type(shape), shape.network, augment, *rest)
+        return kept((*of, inputs, classes, decays), made)
 
 
 def schedule(run: Run, dataset: Dataset) -> Schedule:

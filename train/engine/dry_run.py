@@ -1,30 +1,32 @@
 """What a sweep would take, from a few measured steps: --dry-run. Nothing is trained or written.
 
 Of each group as many runs as train at the same time take a few steps, as they would in earnest. The
-others of the group follow them one after the other, and their time is counted, not measured.
+others of the group follow them one after the other, and their time is counted, not measured. The
+largest group is measured first. Once measuring has taken a tenth of the time that it predicts, the
+remaining groups are estimated from the measured one whose runs are closest in size.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
-from train.engine.memory import free_memory, nbytes
+from train.engine.memory import nbytes
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import choose_lockstep
 from train.engine.trainer import Trainer
-from train.flags.config import TRACED, flags, replaced
-from train.flags.sweep import Group, varying
+from train.flags.config import replaced
+from train.flags.sweep import Group
 
 # A segment that takes less than this is dominated by its beginning and end, and is made longer.
 _LONG_ENOUGH = 0.3  # Seconds.
 _LENGTHS = (5, 50, LONGEST_SEGMENT)  # Steps.
 
-_MORE_DEVICES = (8, 64, 512)
+# Measuring takes no longer than this share of what it predicts, or these seconds. A first group has
+# to be compiled, whatever it takes.
+_SHARE, _SECONDS = 0.1, 10.0
 
 
 class Expected(NamedTuple):
@@ -42,6 +44,7 @@ class Expected(NamedTuple):
             which examples its next steps take.
         other_bytes: the memory of a device that does not grow with the number of runs: the data,
             and what the steps of the runs that are computed at a time need.
+        measured: whether steps of the group were measured.
     """
 
     runs: int
@@ -52,6 +55,7 @@ class Expected(NamedTuple):
     turn: float
     run_bytes: int
     other_bytes: int
+    measured: bool = True
 
     def seconds(self, devices: int) -> float:
         """Return the seconds of the group on so many devices such as the measured ones."""
@@ -61,6 +65,63 @@ class Expected(NamedTuple):
     def bytes(self, devices: int) -> int:
         """Return the memory on all devices: each run is there from the first step to the last."""
         return devices * self.other_bytes + self.runs * self.run_bytes
+
+
+def all_expected(
+    groups: Sequence[Group],
+    trainer_of: Callable[[Group], Trainer],
+    size_of: Callable[[Group], int],
+    lockstep: int | None,
+    devices: int,
+    follow: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> list[Expected]:
+    """Return what each group would take; measure as many as there is time for.
+
+    Args:
+        groups: the runs, by their shape.
+        trainer_of: makes what trains a group.
+        size_of: the bytes that a run of a group keeps from step to step.
+        lockstep: how many runs train at a time on a device; None to choose.
+        devices: over how many devices the runs spread.
+        follow: shows how far a loop over these numbers is.
+
+    Raises:
+        MemoryError: the runs that are computed at a time do not fit into memory.
+    """
+    sizes = [size_of(group) for group in groups]
+    costs = [
+        size * group.shape.training.batch_size * len(group.readers) * group.ends[-1]
+        for size, group in zip(sizes, groups, strict=True)
+    ]
+    found: dict[int, Expected] = {}
+    started, before = time.perf_counter(), 0.0
+    for index in follow(sorted(range(len(groups)), key=lambda i: -costs[i])):
+        spent = time.perf_counter() - started
+        one_more, before = spent - before, spent
+        every = [_estimated(i, groups, sizes, found) for i in range(len(groups))] if found else []
+        total = sum(row.seconds(devices) for row in every)
+        if found and spent + one_more > max(_SECONDS, _SHARE * total):
+            return every
+        found[index] = expected(groups[index], trainer_of, lockstep, devices)
+    return [found[index] for index in range(len(groups))]
+
+
+def _estimated(
+    index: int, groups: Sequence[Group], sizes: Sequence[int], found: Mapping[int, Expected]
+) -> Expected:
+    """What was measured of a group, or else what a similar one tells of it."""
+    if index in found:
+        return found[index]
+    near = min(found, key=lambda i: abs(math.log(sizes[i] / sizes[index])))
+    of, group = found[near], groups[index]
+    last, examples = group.ends[-1], [g.shape.training.batch_size for g in (group, groups[near])]
+    return of._replace(
+        runs=len(group.readers),
+        steps=last,
+        turn=of.turn * last / of.steps * max(1.0, examples[0] / examples[1]),
+        run_bytes=max(0, of.run_bytes + sizes[index] - sizes[near]),
+        measured=False,
+    )
 
 
 def expected(
@@ -86,12 +147,18 @@ def expected(
     at_a_time = min(lockstep or choose_lockstep(jax.devices()[0].platform, per_device), per_device)
     sample = dict(list(group.readers.items())[: at_a_time * devices])
     every, last = group.shape.training.eval_every, group.ends[-1]
-    for wished in _LENGTHS:
+    started = time.perf_counter()
+    for number, wished in enumerate(_LENGTHS, 1):
         length = min(wished, every, last)
         shape = replaced(group.shape, {"eval_every": length, "patience": None})
         trainer = trainer_of(Group(shape, sample))
         measured = _measured(trainer, length)
         if measured.segment >= _LONG_ENOUGH or length == min(every, last, LONGEST_SEGMENT):
+            break
+        # A longer segment is compiled anew, and measured three times.
+        spent, step = time.perf_counter() - started, measured.segment / length
+        again = spent / number + 3 * step * min(_LENGTHS[number], every, last)
+        if spent + again > max(_SECONDS, _SHARE * step * last):
             break
         trainer.forget()
     evaluations = math.ceil(last / every)
@@ -155,82 +222,3 @@ def _measured(trainer: Trainer, length: int) -> _Measured:
         compilation=max(0.0, around[1] - middle),
         others=max(0.0, around[0] - middle),
     )
-
-
-def table(groups: Sequence[Group], found: Sequence[Expected], devices: int) -> Table:
-    """Return a row for each group, and one for all."""
-    names = _telling(groups)
-    here = Table(title="What it would take", title_justify="left")
-    here.add_column("group")
-    headings = ("runs", "steps", "lockstep", "programs", "memory a run", "in all", "time")
-    for heading in headings:
-        here.add_column(heading, justify="right")
-    for group, row in zip(groups, found, strict=True):
-        values = flags(group.shape)
-        what = ", ".join(f"{name.replace('_', '-')} {values[name]}" for name in names)
-        here.add_row(
-            what or "all",
-            str(row.runs),
-            str(row.steps),
-            str(row.lockstep),
-            str(row.programs),
-            amount(row.run_bytes),
-            amount(row.bytes(devices)),
-            duration(row.seconds(devices)),
-        )
-    if len(groups) > 1:
-        here.add_section()
-        here.add_row(
-            "all",
-            str(sum(row.runs for row in found)),
-            "",
-            "",
-            str(sum(row.programs for row in found)),
-            "",
-            amount(max(row.bytes(devices) for row in found)),
-            duration(sum(row.seconds(devices) for row in found)),
-        )
-    return here
-
-
-def show(
-    groups: Sequence[Group], found: Sequence[Expected], devices: int, console: Console
-) -> None:
-    """Print the table, and what other numbers of devices would make of it."""
-    console.print(table(groups, found, devices))
-    on_cpu = jax.devices()[0].platform == "cpu"
-    compilation = sum(row.compilation for row in found)
-    print(
-        f"\ntime    on {devices} device{'s' * (devices > 1)}, from the first step to the last "
-        f"evaluation; {duration(compilation)} of it to compile, less where that was done before"
-    )
-    others = [count for count in _MORE_DEVICES if devices < count]
-    if others and max(row.runs for row in found) > devices:
-        several = ", ".join(
-            f"{duration(sum(row.seconds(count) for row in found))} on {count}" for count in others
-        )
-        print(f"        {several} such devices")
-    print(f"memory  {amount(free_memory())} are free{'' if on_cpu else ' on each device'}")
-
-
-def _telling(groups: Sequence[Group]) -> list[str]:
-    """The flags in which groups differ, and which are not numbers of the runs in them."""
-    shapes = [group.shape for group in groups]
-    return [name for name in varying(shapes) if name not in (*TRACED, "seed", "steps", "epochs")]
-
-
-def amount(count: int) -> str:
-    """Return a number of bytes in words."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words, to two figures or so."""
-    for unit, size, part, small in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
-        if seconds >= size:
-            whole, rest = divmod(round(seconds / small), size // small)
-            return f"{whole} {unit} {rest} {part}"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

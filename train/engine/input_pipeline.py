@@ -15,16 +15,19 @@ class Data(NamedTuple):
     """Examples on the device; the network sees (x - shift) * scale.
 
     Attributes:
-        x: uint8 [N, H, W, C], or float32.
-        y: int32 [N], labels in [0, classes).
-        shift: float32 [H, W, C].
-        scale: float32 [].
+        x: uint8 or float32 [N, H, W, C] of images, float32 [N, features] of tables.
+        y: int32 [N], labels in [0, classes); or of a regression, floating [N, outputs].
+        shift: float32, of the shape of an input.
+        scale: float32 []; of tables [features].
+        weight: floating [N], how much each example counts; None for all alike. Only
+            `Program.train_batches` reads it.
     """
 
     x: jax.Array
     y: jax.Array
     shift: jax.Array
     scale: jax.Array
+    weight: jax.Array | None = None
 
 
 def batches(seed: int, examples: int, batch_size: int, start: int = 0) -> Iterator[np.ndarray]:
@@ -69,38 +72,87 @@ class Sets(NamedTuple):
 _CHUNK = 1000
 
 
-def on_device(dataset: Dataset, preprocessing: str, held: range = range(0)) -> Sets:
-    """Put the training, validation and test sets on the device.
+class Affine(NamedTuple):
+    """What the network sees of inputs x: (x - shift) * scale.
+
+    Attributes:
+        shift: float32, of the shape of an input.
+        scale: float32 []; of rows of a table [features].
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+
+def learned(dataset: Dataset, preprocessing: str, held: range = range(0)) -> Affine:
+    """Return the preprocessing, as the training examples that are not held out make it.
 
     Args:
-        dataset: the images and labels.
-        preprocessing: "standardize", for pixels minus the mean training image, divided by the
-            standard deviation of that difference over all pixels; "mean-image", for pixels as
-            stored minus the mean training image; "unit", for pixels in [0, 1].
-        held: the training images that are held out to validate on.
-
-    Returns:
-        The sets, with the shift and scale of those training images that are not held out.
+        dataset: the inputs.
+        preprocessing: of images "standardize", for pixels minus the mean training image, divided by
+            the standard deviation of that difference over all pixels; "mean-image", for pixels as
+            stored minus the mean training image; "unit", for pixels in [0, 1]. Of the rows of a
+            table "standardize", for each number minus its mean, divided by its standard deviation;
+            one that is always the same becomes 0, and words stay 0 or 1.
+        held: the training examples that are held out to validate on.
     """
-    kept = np.r_[: held.start, held.stop : len(dataset.y_train)]
-    images, labels = dataset.x_train[kept], dataset.y_train[kept]
-    shift, scale = np.zeros(images.shape[1:], np.float32), 1.0
+    x = dataset.x_train[_kept(dataset, held)]
+    if x.ndim == 2:
+        return _of_columns(x, dataset.schema.is_number)
+    shift, scale = np.zeros(x.shape[1:], np.float32), 1.0
     if preprocessing == "unit":
         scale = 1.0 / dataset.white
     else:
-        shift = images.mean(0, dtype=np.float64).astype(np.float32)
+        shift = x.mean(0, dtype=np.float64).astype(np.float32)
     if preprocessing == "standardize":
         squares = 0.0
-        for chunk in np.array_split(images, len(images) // _CHUNK + 1):
+        for chunk in np.array_split(x, len(x) // _CHUNK + 1):
             difference = (chunk - shift).ravel()
             squares += float(difference @ difference)
         # Images that are all the same leave nothing to scale.
-        scale = math.sqrt(images.size / squares) if squares else 1.0
-    affine = jax.device_put((shift, np.float32(scale)))
+        scale = math.sqrt(x.size / squares) if squares else 1.0
+    return Affine(shift, np.array(scale, np.float32))
 
-    def data(images: np.ndarray, labels: np.ndarray) -> Data:
-        return Data(jax.device_put(images), jax.device_put(labels), *affine)
 
-    part = slice(held.start, held.stop)
+def _of_columns(x: np.ndarray, is_number: np.ndarray) -> Affine:
+    """Return what standardises each column of numbers."""
+    shift = np.where(is_number, x.mean(0, dtype=np.float64), 0.0).astype(np.float32)
+    # From the shift as it is subtracted, so that a large mean leaves no part of itself.
+    deviation = np.sqrt(np.mean(np.square(x - shift, dtype=np.float64), 0))
+    constant = is_number & (x == x[0]).all(0)
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = np.where(is_number, 1 / deviation, 1.0).astype(np.float32)
+    return Affine(shift, np.where(constant | ~np.isfinite(scale), np.float32(0), scale))
+
+
+def _kept(dataset: Dataset, held: range) -> np.ndarray:
+    return np.r_[: held.start, held.stop : len(dataset.y_train)]
+
+
+def on_device(
+    dataset: Dataset,
+    preprocessing: str,
+    held: range = range(0),
+    affine: Affine | None = None,
+) -> Sets:
+    """Put the training, validation and test sets on the device.
+
+    Args:
+        dataset: the inputs and labels.
+        preprocessing: see `learned`.
+        held: the training examples that are held out to validate on.
+        affine: the preprocessing, where it is known; None to learn it.
+    """
+    affine = learned(dataset, preprocessing, held) if affine is None else affine
+    placed = jax.device_put(tuple(affine))
+
+    def data(x: np.ndarray, y: np.ndarray) -> Data:
+        return Data(jax.device_put(x), jax.device_put(y), *placed)
+
+    kept, part = _kept(dataset, held), slice(held.start, held.stop)
     validation = data(dataset.x_train[part], dataset.y_train[part]) if held else None
-    return Sets(data(images, labels), validation, data(dataset.x_test, dataset.y_test))
+    return Sets(
+        data(dataset.x_train[kept], dataset.y_train[kept]),
+        validation,
+        data(dataset.x_test, dataset.y_test),
+    )

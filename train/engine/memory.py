@@ -83,13 +83,22 @@ def nbytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+Compiling = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 class Fitting:
     """A function of many runs, compiled where it fits into memory, and refused where it does not.
 
     To try would be too late: a system that has promised more memory than it has kills the process.
     """
 
-    def __init__(self, make: Callable[[int], Any], lockstep: int, choose: bool):
+    def __init__(
+        self,
+        make: Callable[[int], Any],
+        lockstep: int,
+        choose: bool,
+        compiling: Compiling = contextlib.nullcontext,
+    ):
         """Compile nothing yet.
 
         Args:
@@ -97,9 +106,12 @@ class Fitting:
                 for all n.
             lockstep: how many runs at a time are wished for.
             choose: take fewer where that many do not fit, rather than refuse.
+            compiling: makes a context that is entered while something is compiled.
         """
         self._make, self._lockstep, self._choose = make, lockstep, choose
+        self.compiling = compiling
         self._compiled: dict[Any, Any] = {}
+        self._unchecked = set[Any]()  # Of these, what was compiled when other memory was free.
         self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
     def __call__(self, *arguments: Any) -> Any:
@@ -110,9 +122,18 @@ class Fitting:
         """Return the function compiled for such arguments, once."""
         leaves, structure = jax.tree.flatten(arguments)
         signature = (structure, tuple(map(jax.typeof, leaves)))
-        if signature not in self._compiled:
-            self._compiled[signature] = self.compile(*arguments)
-        return self._compiled[signature]
+        found = self._compiled.get(signature)
+        if found is not None and signature in self._unchecked:
+            found = found if _needed(found) <= min(gathered(free_memory())) else None
+        if found is None:
+            found = self._compiled[signature] = self.compile(*arguments)
+        self._unchecked.discard(signature)
+        self.bytes = max(self.bytes, _needed(found))
+        return found
+
+    def begin_anew(self, compiling: Compiling) -> None:
+        """Serve another training, in whose beginning other memory may be free."""
+        self.compiling, self.bytes, self._unchecked = compiling, 0, set(self._compiled)
 
     def compile(self, *arguments: Any) -> Any:
         """Return the function compiled for such arguments.
@@ -120,6 +141,10 @@ class Fitting:
         Raises:
             MemoryError: it does not fit into memory; says with how many runs at a time it would.
         """
+        with self.compiling():
+            return self._compile(*arguments)
+
+    def _compile(self, *arguments: Any) -> Any:
         # As much as the process with the least: all have to compile the same.
         free, lockstep = min(gathered(free_memory())), self._lockstep
         compiled = _compiled(self._make(lockstep).lower(*arguments))

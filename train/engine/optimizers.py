@@ -80,19 +80,24 @@ class Schedule(NamedTuple):
 CONSTANT = Schedule()
 
 
+# A rule that is none of `OPTIMIZERS`: `rule(hyper, step)`, with the learning rate of the step.
+Rule = Callable[[Any, jax.Array], optax.GradientTransformation]
+
+
 def optimizer(
-    name: str, schedule: Schedule, hyper: Hyper, step: jax.Array
+    rule: str | Rule, schedule: Schedule, hyper: Hyper, step: jax.Array
 ) -> optax.GradientTransformation:
     """Return the update rule of a step.
 
     Args:
-        name: one of `OPTIMIZERS`.
+        rule: the name of one of `OPTIMIZERS`, or another rule.
         schedule: of the learning rate.
         hyper: the numbers of the run, which may be traced.
         step: int32 [], the number of steps done.
     """
     factor = schedule.factor(step, hyper.decay)
-    rule = OPTIMIZERS[name](hyper._replace(learning_rate=hyper.learning_rate * factor))
+    hyper = hyper._replace(learning_rate=hyper.learning_rate * factor)
+    update = OPTIMIZERS[rule](hyper) if isinstance(rule, str) else rule(hyper, step)
     if hyper.clip_norm is None:
-        return rule
-    return optax.chain(optax.clip_by_global_norm(hyper.clip_norm), rule)
+        return update
+    return optax.chain(optax.clip_by_global_norm(hyper.clip_norm), update)

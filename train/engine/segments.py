@@ -10,8 +10,8 @@ LONGEST_SEGMENT = 500
 def segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[list[int]]:
     """Yield the lengths of the segments from each evaluation or end to the next.
 
-    They are as equal as can be: each length is compiled once. From `start` on, which is where one
-    begins, they are those that they were before.
+    They are as equal as can be: each length is compiled once. From `start` on, where one begins or
+    a shorter run ended, they are those that they would have been.
     """
     pieces = math.ceil(eval_every / LONGEST_SEGMENT)
     longest = math.ceil(eval_every / pieces)
@@ -19,10 +19,12 @@ def segments(ends: Sequence[int], eval_every: int, start: int = 0) -> Iterator[l
     for end in sorted(ends):
         while step < end:
             count = min(eval_every - step % eval_every, end - step)
+            ends_of = [step + min(done + longest, count) for done in range(0, count, longest)]
+            begins = [step, *ends_of[:-1]]
             lengths = [
-                min(longest, count - done)
-                for done in range(0, count, longest)
-                if step + done >= start
+                after - max(before, start)
+                for before, after in zip(begins, ends_of, strict=True)
+                if after > start
             ]
             if lengths:
                 yield lengths

@@ -1,6 +1,8 @@
 """How runs, or the batch of each run, are spread over the devices of one process or of several."""
 
+import contextlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.engine.input_pipeline import Data, Sets
-from train.engine.memory import Fitting
+from train.engine.memory import Compiling, Fitting
 from train.engine.placement import assembled, placed
 
 
@@ -21,9 +23,17 @@ class Spread:
             that every device has as many.
         own: the sharding of what each run has; None where there is one device.
         indices: the sharding of the examples of its steps, [rows, steps, batch size].
+        shared: the sharding of what all runs share; None where there is one device.
+        key: what the functions compiled by two that have the same key have in common: all.
     """
 
-    def __init__(self, shard: str, runs: int, lockstep: int | None):
+    def __init__(
+        self,
+        shard: str,
+        runs: int,
+        lockstep: int | None,
+        compiling: Compiling = contextlib.nullcontext,
+    ):
         """Divide.
 
         Args:
@@ -31,7 +41,9 @@ class Spread:
                 size is then a multiple of the number of devices.
             runs: how many runs there are.
             lockstep: how many runs a device computes at a time; None to choose.
+            compiling: makes a context that is entered while something is compiled.
         """
+        self._compiling = compiling
         mesh = _mesh(shard, runs)
         self._runs_mesh = mesh if shard == "runs" else None
         self._batch_mesh = mesh if shard == "batch" else None
@@ -41,8 +53,9 @@ class Spread:
         self._lockstep = lockstep or choose_lockstep(
             jax.devices()[0].platform, len(self.rows) // devices
         )
+        self.key = (mesh, shard, len(self.rows), self._lockstep, self._choose)
         self._whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-        self.own = self.indices = self._whole
+        self.shared = self.own = self.indices = self._whole
         if self._runs_mesh:
             self.own = self.indices = _along(self._runs_mesh, "runs")
         # The batch is divided by the sharding of its indices alone: the compiler derives the rest,
@@ -50,11 +63,17 @@ class Spread:
         if self._batch_mesh:
             self.indices = _along(self._batch_mesh, None, None, "batch")
 
-    def compiled(self, function: Callable[..., Any], **options: Any) -> Fitting:
+    def compiled(
+        self,
+        function: Callable[..., Any],
+        compiler: Mapping[str, Any] = MappingProxyType({}),
+        **options: Any,
+    ) -> Fitting:
         """Return `function` of one run as one of all, compiled where it is called.
 
         Args:
             function: see `over_runs`.
+            compiler: options of XLA's beside those that the devices need.
             **options: of `jax.jit`.
         """
 
@@ -62,11 +81,11 @@ class Spread:
             return jax.jit(
                 over_runs(function, lockstep, self._runs_mesh),
                 out_shardings=self.own,
-                compiler_options=_options(self._runs_mesh),
+                compiler_options={**_options(self._runs_mesh), **compiler} or None,
                 **options,
             )
 
-        return Fitting(make, self._lockstep, self._choose)
+        return Fitting(make, self._lockstep, self._choose, self._compiling)
 
     def over_examples(self, evaluate: Callable[..., Any]) -> Callable[..., Any]:
         """Return `Program.evaluate` of one run, with each device at its part of the examples.
@@ -203,10 +222,10 @@ def _along(mesh: Mesh, *axes: str | None) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _options(runs_mesh: Mesh | None) -> dict[str, Any] | None:
+def _options(runs_mesh: Mesh | None) -> dict[str, Any]:
     """How to compile what each device computes for itself."""
     if runs_mesh is None or runs_mesh.devices.flat[0].platform != "cpu":
-        return None
+        return {}
     # The devices of a CPU share its cores. Where each is busy with runs of its own, a loop that is
     # divided over the cores only moves the weights from one cache to another: twenty runs of
     # 784-300-10 at batch 1 on two cores took 14.3 us per step and run, 16.1 with such loops.

@@ -3,6 +3,7 @@
 Long: one class, the state of a training and all that changes it.
 """
 
+import contextlib
 import itertools
 import math
 import time
@@ -14,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.engine import segments
+from train.engine.compiled import kept
 from train.engine.hyperparameters import Hyper, stack
 from train.engine.input_pipeline import Data, Sets, batches
+from train.engine.memory import Compiling, Fitting
 from train.engine.placement import on_host, placed
 from train.engine.program import Program, State
 from train.engine.sharding import Spread
@@ -36,6 +39,7 @@ class Trainer:
         seconds_in_steps: the time that training took, without evaluation and compilation.
         diverged: for each run whose loss was not finite, by its number: the step, and what to say.
         stopped: for each run that ran out of patience: the step of its last evaluation.
+        kept: for each run, where it keeps its best parameters: the step that they are of.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Trainer:
         sets: Sets,
         lockstep: int | None = None,
         shard: str = "runs",
+        compiling: Compiling = contextlib.nullcontext,
     ):
         """Draw the initial states.
 
@@ -59,13 +64,35 @@ class Trainer:
             lockstep: how many runs a device computes at a time; None to choose.
             shard: what is spread over all devices, "runs", or the batch of each run, "batch"; its
                 size is then a multiple of the number of devices.
+            compiling: makes a context that is entered while something is compiled.
         """
         self.runs, self._training = len(seeds), training
-        self._spread = spread = Spread(shard, self.runs, lockstep)
+        self._spread = spread = Spread(shard, self.runs, lockstep, compiling)
         self._hypers = stack([hypers[run] for run in spread.rows])
         self._seeds = seeds
         shapes = jax.eval_shape(program.initialise, hypers[0], jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+
+        self._sets = spread.placed(sets)
+        initialise = self._compiled(program, compiling)
+        self._examples = len(sets.train.y)
+        self.seconds = self.seconds_in_steps = 0.0
+        keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
+        if spread.own is not None:
+            keys, self._hypers = placed((keys, self._hypers), spread.own)
+        self.state: State = initialise(keys, self._hypers, None)
+        self.step = 0
+        self.diverged: dict[int, tuple[int, str]] = {}
+        self.stopped: dict[int, int] = {}
+        self.kept: dict[int, int] = {}
+        self._best: dict[str, Any] | None = None  # Of each run, at the evaluations of all.
+        self._kept: dict[int, int] = {}  # The steps of these.
+        self._learned: dict[str, Any] | None = None  # The best, or at its own end a better one.
+        self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
+        self._traces: list[dict[str, np.ndarray]] = []  # Since the last evaluation.
+
+    def _compiled(self, program: Program, compiling: Compiling) -> Fitting:
+        """Compile the functions of all runs, where they are called; return that of their state."""
 
         def initialise(key, hyper, _):
             return program.initialise(hyper, key)
@@ -76,25 +103,29 @@ class Trainer:
         def gradient_norms(state, hyper, batch, data):
             return program.gradient_norms(state, hyper, data, batch)
 
-        self._sets = spread.placed(sets)
-        self._train_segment = spread.compiled(train_segment, donate_argnums=0)
-        self._evaluate = spread.compiled(spread.over_examples(program.evaluate))
-        self._gradient_norms = spread.compiled(gradient_norms)
-        self._examples = len(sets.train.y)
-        self.seconds = self.seconds_in_steps = 0.0
-        keys = jnp.stack([jax.random.key(seeds[run]) for run in spread.rows])
-        if spread.own is not None:
-            keys, self._hypers = placed((keys, self._hypers), spread.own)
-        self.state: State = spread.compiled(initialise)(keys, self._hypers, None)
-        self.step = 0
-        self.diverged: dict[int, tuple[int, str]] = {}
-        self.stopped: dict[int, int] = {}
-        self._lowest = [(math.inf, 0)] * self.runs  # Validation loss, and evaluations since.
-        self._traces: list[dict[str, np.ndarray]] = []  # Since the last evaluation.
+        # Another trainer of the program in this process compiles nothing.
+        def compiled(name: str, function: Callable[..., Any], **options: Any) -> Fitting:
+            found = kept(
+                (program, self._spread.key, name),
+                lambda: self._spread.compiled(function, **options),
+            )
+            found.begin_anew(compiling)
+            return found
+
+        self._train_segment = compiled("train", train_segment, donate_argnums=0)
+        self._evaluate = compiled("evaluate", self._spread.over_examples(program.evaluate))
+        self._gradient_norms = compiled("norms", gradient_norms)
+        self._select = compiled("select", lambda better, one, other, _: _chosen(better, one, other))
+        return compiled("initialise", initialise)
 
     @property
     def learned(self) -> dict[str, Any]:
-        """The parameters and running statistics of the networks, "params" and "statistics"."""
+        """The parameters and running statistics that the runs keep, "params" and "statistics"."""
+        return self._current if self._learned is None else self._learned
+
+    @property
+    def _current(self) -> dict[str, Any]:
+        """The parameters and running statistics after the last step."""
         return {"params": self.state.params, "statistics": self.state.statistics}
 
     @property
@@ -111,6 +142,7 @@ class Trainer:
     def forget(self) -> None:
         """Free the memory of the state, and of what was compiled."""
         del self.state, self._train_segment, self._evaluate, self._gradient_norms
+        del self._best, self._learned
 
     def train(
         self, ends: Sequence[int], advance: Callable[[int, float], None]
@@ -144,7 +176,7 @@ class Trainer:
                 if not compiled:
                     self._prepare(indices)
                 if length not in compiled:
-                    compiled[length] = self._train_segment.compile(*arguments)
+                    compiled[length] = self._train_segment.prepare(*arguments)
                 before = time.perf_counter()
                 self.state, trace = compiled[length](*arguments)
                 trace = self.on_host(trace)
@@ -207,6 +239,8 @@ class Trainer:
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return where the training stands: a tree of arrays, and what JSON can hold."""
         tree = {"state": self.state, "lowest": np.array(self._lowest)}
+        if self._best is not None:
+            tree["best"] = self.on_host(self._best)
         if self.step % self._training.eval_every:
             tree["seen"] = self._seen()
         notes = {
@@ -215,6 +249,7 @@ class Trainer:
             "seconds_in_steps": self.seconds_in_steps,
             "diverged": [[run, *divergence] for run, divergence in self.diverged.items()],
             "stopped": list(self.stopped.items()),
+            "kept": list(self._kept.items()),
         }
         return tree, notes
 
@@ -223,7 +258,7 @@ class Trainer:
 
         Args:
             state: of the snapshot, of each run, `like(trainer.state, trainer.runs)`.
-            tree: the other arrays of the snapshot.
+            tree: the other arrays of the snapshot; "best" is `like(trainer.learned, trainer.runs)`.
             notes: the rest of it.
         """
         rows = np.array(self._spread.rows)
@@ -234,7 +269,11 @@ class Trainer:
         self.step = notes["step"]
         self.seconds, self.seconds_in_steps = notes["seconds"], notes["seconds_in_steps"]
         self.diverged = {run: (step, message) for run, step, message in notes["diverged"]}
-        self.stopped = dict(notes["stopped"])
+        self.stopped, self.kept = dict(notes["stopped"]), dict(notes.get("kept", []))
+        if "best" in tree:
+            best = jax.tree.map(lambda leaf: leaf[rows], tree["best"])
+            self._best = self._learned = placed(best, self._spread.own)
+            self._kept = self.kept
 
     def on_host(self, tree: Any) -> Any:
         """Return arrays of the runs, [runs, ...], as those of NumPy; of random keys, the data."""
@@ -260,12 +299,13 @@ class Trainer:
     def _records(self, metrics: dict[str, list[float]], started: float, test: bool) -> list[Record]:
         """Evaluate; return what is known of each run at this step."""
         if self._sets.validation is not None:
-            metrics.update(self._evaluated("validation", self._sets.validation))
+            metrics.update(self._evaluated("validation", self._sets.validation, self.state))
             before = len(self.stopped)
-            self._count_patience(metrics["validation_loss"])
+            self._judge(metrics["validation_loss"])
             test |= len(self.stopped) > before
         if test or self._over:
-            metrics.update(self._evaluated("test", self._sets.test))
+            learned = self.state._replace(**self.learned)
+            metrics.update(self._evaluated("test", self._sets.test, learned))
         self.seconds = time.perf_counter() - started
         steps_per_epoch = self._examples // self._training.batch_size
         without = "validation" if self._sets.validation is None else None
@@ -286,16 +326,34 @@ class Trainer:
             for run in range(self.runs)
         ]
 
-    def _count_patience(self, losses: Sequence[float]) -> None:
-        """Note the runs whose validation loss has not fallen for too long."""
-        patience = self._training.patience
-        if patience is None or self.step % self._training.eval_every:
-            return  # The end of another run is no evaluation of this one.
-        for run, loss in enumerate(losses):
-            lowest, since = self._lowest[run]
-            self._lowest[run] = (loss, 0) if loss < lowest else (lowest, since + 1)
-            if self._lowest[run][1] >= patience and run not in self.diverged:
-                self.stopped.setdefault(run, self.step)
+    def _judge(self, losses: Sequence[float]) -> None:
+        """Note the runs whose validation loss is the lowest, or has not fallen for too long."""
+        over, patience = self.diverged | self.stopped, self._training.patience
+        better = [
+            run not in over and loss < lowest
+            for run, (loss, (lowest, _)) in enumerate(zip(losses, self._lowest, strict=True))
+        ]
+        # The end of one run is no evaluation of the others.
+        of_all = self.step % self._training.eval_every == 0
+        if self._training.keep == "best":
+            self._learned = self._better(better)
+            self.kept = {**self._kept, **dict.fromkeys(np.flatnonzero(better).tolist(), self.step)}
+            if of_all:
+                self._best, self._kept = self._learned, self.kept
+        if not of_all:
+            return
+        for run, (loss, (lowest, since)) in enumerate(zip(losses, self._lowest, strict=True)):
+            self._lowest[run] = (loss, 0) if better[run] else (lowest, since + 1)
+            if patience is not None and self._lowest[run][1] >= patience and run not in over:
+                self.stopped[run] = self.step
+
+    def _better(self, better: Sequence[bool]) -> dict[str, Any]:
+        """Return what the runs have learned: of those that are better the last, else the best."""
+        if self._best is None:
+            return jax.tree.map(jnp.copy, self._current)  # The next step overwrites the state.
+        mask = placed(np.array([better[run] for run in self._spread.rows]), self._spread.own)
+        chosen: dict[str, Any] = self._select(mask, self._current, self._best, None)
+        return chosen
 
     def _check(self, losses: np.ndarray) -> None:
         """Note the runs whose training loss, [runs, steps], is not finite."""
@@ -308,9 +366,9 @@ class Trainer:
             message = f"the {what} step {step}; a smaller --learning-rate may help"
             self.diverged.setdefault(int(run), (int(step), message))
 
-    def _evaluated(self, name: str, data: Data) -> dict[str, list[float]]:
+    def _evaluated(self, name: str, data: Data, state: State) -> dict[str, list[float]]:
         """The metrics of each run on a set."""
-        found = self.on_host(self._evaluate(self.state, self._hypers, data))
+        found = self.on_host(self._evaluate(state, self._hypers, data))
         for run, loss in enumerate(found["loss"].tolist()):
             if not math.isfinite(loss):
                 self._diverge(run, self.step, f"{name} loss is {loss} after")
@@ -318,6 +376,11 @@ class Trainer:
             f"{name}_{metric}": share(wide(values), values.dtype, len(data.y)).tolist()
             for metric, values in found.items()
         }
+
+
+def _chosen(better: jax.Array, one: Any, other: Any) -> Any:
+    """Return the arrays of one tree where a run is better, or those of the other."""
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), one, other)
 
 
 # The names of metrics in the checkpoints of earlier versions.

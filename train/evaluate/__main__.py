@@ -12,22 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from rich.table import Table
-from rich.text import Text
 
 from train.data import Dataset
+from train.data.schema import Read
 from train.data.split import load_for
-from train.errors import StoreError
-from train.evaluate import confusion_matrix
-from train.evaluate.image_file import read_images
+from train.errors import DataError, StoreError
+from train.evaluate import confusion_matrix, predictions
 from train.processes.exit_status import answer
 from train.report import figures
-from train.report.console import output
-from train.run_directory import files, reader, summary
+from train.run_directory import data_file, files, reader, rebuilt, summary
 from train.run_directory.reader import Results
 
 if TYPE_CHECKING:
-    from train.evaluate.trained_network import Trained
+    from train.run_directory.trained_network import Trained
 
 MOST_MISTAKES = 20
 
@@ -54,19 +51,29 @@ class Arguments(NamedTuple):
     predict: Annotated[
         Path | None,
         tyro.conf.arg(
-            metavar="FILE",
-            help="Classify an image instead: a PNG or JPEG file, which is brought to the size and "
-            "colours of the data, or a .npy file, [H, W, C], [N, H, W, C] or, if grey, [H, W], "
-            "with pixels as in the data.",
+            metavar="PATH",
+            help="Classify other examples instead: an image file or a folder of them, which are "
+            "brought to the size and colours of the data; a .npy or .npz file of examples as in "
+            "the data; a .csv or .parquet file with the columns of the data. The data themselves "
+            "are not needed.",
             help_behavior_hint="(default: not used)",
+        ),
+    ] = None
+    network: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE.py:FUNCTION",
+            help="Where the code of the network of a run of train.custom is: it is run only where "
+            "you name it, and as it was in training.",
+            help_behavior_hint="(default: a network of this project)",
         ),
     ] = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(
             metavar="DIR",
-            help="The folder for mistakes.png and evaluation.json, or predictions.json; those "
-            "there are replaced.",
+            help="The folder for mistakes.png and evaluation.json, or predictions.json and "
+            "predictions.csv; those there are replaced.",
             help_behavior_hint="(default: RUN_DIR)",
         ),
     ] = None
@@ -85,42 +92,49 @@ def _evaluate(asked: Arguments) -> None:
     if not out.is_dir():
         raise StoreError(f"--out {out}: is not a folder")
     index, why = _chosen(stored, asked.run)
-    network, run = reader.run(stored, index)
-    dataset = load_for(run)
+    made = rebuilt.made(stored, asked.network)
+    run = rebuilt.run(stored, index, made.kind)
+    known = None if asked.predict is None else data_file.read(stored)
+    dataset = load_for(run) if known is None else known.dataset
     if dataset.fingerprint != stored.config.fingerprint:
         raise StoreError(
             f"{stored.path} was trained on another {dataset.name}, with fingerprint "
             f"{stored.config.fingerprint}, not {dataset.fingerprint}: set TFDS_DATA_DIR to the "
             f"folder of those data"
         )
-    given = None
-    if asked.predict is not None:
-        largest = dataset.white
-        given = *read_images(asked.predict, dataset.x_train[0], largest), asked.predict
+    given = None if asked.predict is None else _read(asked.predict, dataset)
 
     # They need JAX, which is slow to import; from here on all is in order, but perhaps the device.
     from train.engine.devices import devices
     from train.engine.memory import explained
-    from train.evaluate import trained_network
+    from train.run_directory import trained_network
 
     devices()
     of = {
         "run_directory": str(stored.path),
         "run": index,
         "flags": stored.runs[index],
-        "dataset": summary.describe(dataset),
+        "dataset": stored.summary["dataset"] if known else summary.describe(dataset),
     }
     with explained():
-        found = trained_network.load(stored, index, network, run, dataset)
+        affine = known and known.affine(run)
+        found = trained_network.load(stored, index, made.network, run, dataset, affine)
         print(f"{stored.path}: {why}")
         if given is None:
             _classify(found, asked.split, dataset, out, of, _recorded(stored, index, asked.split))
         else:
-            images, done, file = given
-            print(f"{file}: {done}\n")
-            shares = trained_network.probabilities(found.logits(found.images(images)))
-            of |= {"file": str(file), "done": done}
-            _predictions(shares, dataset.classes, out / "predictions.json", of)
+            print(f"{asked.predict}: {given.done}\n")
+            shares = trained_network.probabilities(found.logits(found.examples(given.inputs)))
+            of |= {"file": str(asked.predict), "done": given.done}
+            predictions.write(shares, dataset, given.names, out, of)
+
+
+def _read(path: Path, dataset: Dataset) -> Read:
+    """Read the examples to predict."""
+    try:
+        return dataset.schema.read(path)
+    except DataError as error:
+        raise DataError(f"--predict {error}") from error
 
 
 def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:
@@ -179,7 +193,7 @@ def _classify(
     recorded: float | None,
 ) -> None:
     """Print and write what the network gets right and wrong of a set of examples."""
-    from train.evaluate.trained_network import losses, probabilities
+    from train.run_directory.trained_network import losses, probabilities
 
     examples = getattr(network.sets, split)
     if examples is None:
@@ -187,33 +201,30 @@ def _classify(
     labels, logits = np.asarray(examples.y), network.logits(examples)
     predicted, loss = logits.argmax(-1), losses(logits, labels)
     matrix = confusion_matrix.counted(labels, predicted, len(dataset.classes))
-    right = int(np.trace(matrix))
-    accuracy = right / len(labels)
+    accuracy = (right := int(np.trace(matrix))) / len(labels)
     print(
         f"{dataset.name}, {split} set: accuracy {accuracy:.4f} ({right} of {len(labels)}), "
         f"loss {loss.mean():.4f} nats"
     )
     if recorded is not None and recorded != accuracy:
-        print(f"summary.json says {recorded:.4f}: this device computes otherwise than that one")
-    classes = confusion_matrix.per_class(matrix, dataset.classes)
-    confusion_matrix.show(matrix, classes)
+        print(f"summary.json says {recorded:.4f}: this device rounds differently from the other")
+    classes = confusion_matrix.per_class(labels, predicted, dataset.classes)
+    average = confusion_matrix.macro(labels, predicted, len(dataset.classes))
+    confusion_matrix.show(matrix, classes, average)
 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-loss[wrong], kind="stable")][:MOST_MISTAKES]
+    found = zip(worst, probabilities(logits[worst]), strict=True)
     mistakes = [
-        {
-            "index": int(i),
-            "true": dataset.classes[labels[i]],
-            "true_probability": float(share[labels[i]]),
-            "predicted": dataset.classes[predicted[i]],
-            "probability": float(share[predicted[i]]),
-            "loss": float(loss[i]),
-        }
-        for i, share in zip(worst, probabilities(logits[worst]), strict=True)
+        _mistake(int(i), share, labels[i], predicted[i], loss[i], dataset.classes)
+        for i, share in found
     ]
     title = f"{len(mistakes)} worst of {len(wrong)} mistakes on the {split} set of {dataset.name}"
-    white = dataset.white
-    _draw(mistakes, np.asarray(examples.x[worst]), white, out / "mistakes.png", title)
+    if figures.is_picture(dataset.schema.shape):
+        _draw(mistakes, np.asarray(examples.x[worst]), dataset.white, out / "mistakes.png", title)
+    else:
+        (out / "mistakes.png").unlink(missing_ok=True)  # It would be that of another evaluation.
+        print()
     evaluation = {
         **of,
         "split": split,
@@ -221,11 +232,26 @@ def _classify(
         "accuracy": accuracy,
         "loss": float(loss.mean()),
         "classes": classes,
+        "macro_average": average,
         "confusion": matrix.tolist(),
         "mistakes": mistakes,
     }
     files.write_json(out / "evaluation.json", evaluation)
     print(f"numbers  {out / 'evaluation.json'}")
+
+
+def _mistake(
+    index: int, share: np.ndarray, label: int, predicted: int, loss: float, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what evaluation.json says of an example that was classified wrong."""
+    return {
+        "index": index,
+        "true": classes[label],
+        "true_probability": float(share[label]),
+        "predicted": classes[predicted],
+        "probability": float(share[predicted]),
+        "loss": float(loss),
+    }
 
 
 def _draw(
@@ -247,33 +273,6 @@ def _draw(
     else:
         path.unlink(missing_ok=True)  # It would be that of another evaluation.
         print("mistakes none")
-
-
-# --- other images --------------------------------------------------------------------------------
-
-
-def _predictions(
-    shares: np.ndarray, classes: Sequence[str], path: Path, of: dict[str, Any]
-) -> None:
-    """Print and write what the network takes images for."""
-    order = np.argsort(-shares, axis=-1, kind="stable")
-    if len(shares) == 1:
-        table = Table("class", "probability")
-        for label in order[0]:
-            table.add_row(Text(classes[label]), f"{shares[0, label]:.4f}")
-    else:
-        table = Table("image", "class", "probability", "then")
-        for number, (share, labels) in enumerate(zip(shares, order, strict=True)):
-            others = ", ".join(f"{classes[i]} {share[i]:.4f}" for i in labels[1:3])
-            best = labels[0]
-            table.add_row(str(number), Text(classes[best]), f"{share[best]:.4f}", Text(others))
-    output().print(table)
-    predictions = [
-        {"class": classes[labels[0]], "probabilities": dict(zip(classes, share, strict=True))}
-        for share, labels in zip(shares.tolist(), order.tolist(), strict=True)
-    ]
-    files.write_json(path, {**of, "predictions": predictions})
-    print(f"\nnumbers {path}")
 
 
 if __name__ == "__main__":

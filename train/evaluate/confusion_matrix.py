@@ -1,6 +1,6 @@
-"""The confusion matrix of a network: how often each class was taken for each."""
+"""The confusion matrix of a network, and precision, recall and F1 of each class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,49 +11,88 @@ from train.report.console import output
 
 
 def counted(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many examples of each class, by row, were taken for each, by column."""
+    """Return how many examples of each class, by row, were predicted as each, by column."""
     from sklearn.metrics import confusion_matrix
 
     found: np.ndarray = confusion_matrix(labels, predicted, labels=range(classes))
     return found
 
 
-def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return of each class its name, the number of its examples, accuracy and precision."""
+SCORES = ("precision", "recall", "f1")
+
+
+def per_class(
+    labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return for each class its name, number of examples, precision, recall and F1.
+
+    A score that has no value, such as the recall of a class without examples, is None. The recall
+    is also there as "accuracy", its name in earlier versions.
+
+    Args:
+        labels: int [N].
+        predicted: int [N].
+        names: of the classes.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes = range(len(names))
+    *scores, counts = precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=np.nan
+    )
     return [
         {
             "name": name,
-            "examples": int(matrix[i].sum()),
-            "accuracy": _share(matrix[i, i], matrix[i].sum()),
-            "precision": _share(matrix[i, i], matrix[:, i].sum()),
+            "examples": int(counts[i]),
+            "accuracy": _known(scores[SCORES.index("recall")][i]),
+            **{score: _known(of[i]) for score, of in zip(SCORES, scores, strict=True)},
         }
         for i, name in enumerate(names)
     ]
 
 
-def show(matrix: np.ndarray, classes: Sequence[dict[str, Any]]) -> None:
-    """Print the matrix, and what `per_class` returns of it."""
+def macro(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float | None]:
+    """Return precision, recall and F1 as means over the classes that have a value."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    *scores, _ = precision_recall_fscore_support(
+        labels, predicted, labels=range(classes), average="macro", zero_division=np.nan
+    )
+    return {name: _known(score) for name, score in zip(SCORES, scores, strict=True)}
+
+
+def show(
+    matrix: np.ndarray, classes: Sequence[dict[str, Any]], average: dict[str, float | None]
+) -> None:
+    """Print the scores of the classes with their averages, see `per_class`, and the matrix."""
     console = output()
     print(
-        "\nAccuracy: the share of a class that is found; precision: of those taken for it, right."
+        "\nPrecision: the share of the images predicted as a class that belong to it.\n"
+        "Recall: the share of the images of a class that are predicted as it.\n"
+        "F1: the harmonic mean of the two. Macro average: the mean over the classes."
     )
-    console.print(_class_table(classes))
-    print("\nConfusion: a row for each true class, a column for each predicted one.")
+    console.print(_class_table(classes, average))
+    print("\nConfusion matrix: a row for each true class, a column for each predicted class.")
     console.print(_confusion_table(matrix, [row["name"] for row in classes]))
 
 
-def _share(part: int, whole: int) -> float | None:
-    return float(part / whole) if whole else None
+def _known(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)
 
 
-def _class_table(classes: Sequence[dict[str, Any]]) -> Table:
+def _class_table(classes: Sequence[dict[str, Any]], average: dict[str, float | None]) -> Table:
     table = Table()
-    for heading in ("class", "examples", "accuracy", "precision"):
+    for heading in ("class", "examples", "precision", "recall", "F1"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for row in classes:
-        shares = ("-" if row[k] is None else f"{row[k]:.4f}" for k in ("accuracy", "precision"))
-        table.add_row(Text(row["name"]), str(row["examples"]), *shares)
+        table.add_row(Text(row["name"]), str(row["examples"]), *_shown(row))
+    table.add_section()
+    table.add_row("macro average", str(sum(row["examples"] for row in classes)), *_shown(average))
     return table
+
+
+def _shown(scores: Mapping[str, Any]) -> list[str]:
+    return ["-" if scores[name] is None else f"{scores[name]:.4f}" for name in SCORES]
 
 
 def _confusion_table(matrix: np.ndarray, names: Sequence[str]) -> Table:

@@ -14,7 +14,6 @@ from typing import Any
 
 from train.errors import ConfigError
 from train.flags import terminal
-from train.flags.config import FLAGS
 from train.flags.help import help_or_version, menu, page
 from train.flags.options import Option, declared, make
 from train.flags.suggestions import near, separated
@@ -220,8 +219,8 @@ def _commas(flag: Option, value: str, beside: Sequence[str]) -> str:
 
 def _allowed(flag: Option) -> str:
     """Return in words what a value may be."""
-    if flag.field in FLAGS and (allowed := FLAGS[flag.field].allowed):
-        return allowed.words
+    if flag.allowed:
+        return flag.allowed.words
     if flag.choices:
         return f"one of {', '.join(map(str, flag.choices))}"
     return "a whole number" if float not in flag.types else "a number"

@@ -9,13 +9,15 @@ Long: all flags, with their help.
 """
 
 import dataclasses
+import functools
 import math
 import re
+import shlex
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import tyro
 
@@ -33,7 +35,9 @@ from train.flags.declaration import (
     hidden_widths,
 )
 
-Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus"]
+Activation = Literal[
+    "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"
+]
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "nadamw", "adamax", "amsgrad", "radam",
     "adabelief", "yogi", "novograd", "rmsprop", "adadelta", "adagrad", "adafactor", "lion", "muon",
@@ -133,19 +137,52 @@ class Convnet(Network):
     alpha: _Alpha = None
 
 
+class Source(NamedTuple):
+    """The code of a network of one's own.
+
+    Attributes:
+        name: FILE.py:FUNCTION with an absolute path, or PACKAGE.MODULE:FUNCTION.
+        sha256: of the file; "" where there is none.
+    """
+
+    name: str
+    sha256: str
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self.name.rpartition(":")[2]
+
+
+@dataclass(frozen=True)
+class Own(Network):
+    """A network of one's own: a subclass has a field for each keyword of its function."""
+
+
 @dataclass(frozen=True)
 class Data:
-    """The images.
+    """The data.
 
     Attributes:
         dataset: Data set: digits (of 8x8 pixels, comes with scikit-learn), synth (points of the
             plane in two classes), or one that TensorFlow Datasets or "python -m train.data
-            prepare" left, such as mnist (28x28) or cifar10 (32x32, colour).
+            prepare" left, such as mnist (28x28) or cifar10 (32x32, colour). Or data of one's own,
+            by their path: FILE.npz with arrays x and y, and perhaps x_test and y_test; FILE.csv or
+            FILE.parquet with named columns of numbers and words; ./DIR of images, DIR/CLASS/* or
+            DIR/train/CLASS/* and DIR/test/CLASS/*.
         data_dir: Folder of the prepared data sets.
+        label: Column of the labels, of a .csv or .parquet file.
+        missing: Fill missing values of a .csv or .parquet file by the mean of their column over
+            the training rows, or its most frequent word; otherwise they are refused.
+        test: Examples that are held out to test on, where the data have none: a share below 1, or
+            a number from 1 on; of each class the same share.
+        image_size: Size that images are brought to, HxW or one number for both, where they have
+            several.
         train_examples: Take the first so many training images alone, to validate on among them.
         test_examples: Take the first so many test images alone.
         preprocessing: What the network sees: standardize, pixels minus the mean training image,
-            divided by the standard deviation of that difference over all pixels; mean-image,
+            divided by the standard deviation of that difference over all pixels, and of a table
+            each column of numbers minus its mean, divided by its standard deviation; mean-image,
             pixels as stored minus the mean training image; unit, pixels scaled to [0, 1].
         validation: Training images that are held out and evaluated on, the last ones: a share
             below 1, or a number from 1 on; 0 for none. The test set is for the end alone.
@@ -157,9 +194,37 @@ class Data:
             unit.
     """
 
-    dataset: Annotated[str, tyro.conf.arg(metavar="NAME"), Flag(one=True)] = "digits"
+    dataset: Annotated[str, tyro.conf.arg(metavar="NAME|PATH"), Flag(one=True)] = "digits"
     data_dir: Annotated[
         Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
+    ] = None
+    label: Annotated[str | None, _given("COLUMN", "the last"), Flag(one=True, before=None)] = None
+    missing: Annotated[
+        Literal["mean"] | None, _given("{mean}", "refused"), Flag(one=True, before=None)
+    ] = None
+    test: Annotated[
+        float | None,
+        _given("FLOAT", "0.2"),
+        Flag(
+            Allowed(
+                lambda x: 0 < x < 1 or (1 <= x < 2**31 and x == int(x)),
+                "a share between 0 and 1, or a whole number",
+            ),
+            one=True,
+            before=None,
+        ),
+    ] = None
+    image_size: Annotated[
+        str | None,
+        _given("SIZE", "as they are"),
+        Flag(
+            Allowed(
+                lambda text: bool(re.fullmatch(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?", text)),
+                "height and width below 10000, such as 32x48, or one number for both",
+            ),
+            one=True,
+            before=None,
+        ),
     ] = None
     train_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
     test_examples: Annotated[int | None, _given("INT", "all"), Flag(AT_LEAST_1, one=True)] = None
@@ -225,6 +290,8 @@ class Training:
             end of each pass, fewer than a batch, are not used in it.
         batch_size: Examples per update.
         patience: Stop a run after so many evaluations without a new lowest validation loss.
+        keep: Parameters that a run keeps, and is tested with: last, those of its last step; best,
+            those of its evaluation with the lowest validation loss.
         precision: Of the network's activations and gradients; parameters, optimizer and loss are
             float32 in any case.
         eval_every: Steps from one evaluation to the next. Each takes the whole validation set, and
@@ -294,6 +361,11 @@ class Training:
     epochs: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
     batch_size: Annotated[int, Flag(AT_LEAST_1)] = 200
     patience: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
+    keep: Annotated[
+        Literal["last", "best"] | None,
+        _given("{last,best}", "best with --patience, else last"),
+        Flag(one=True, before="last"),
+    ] = None
     precision: Literal["float32", "bfloat16"] = "float32"
     eval_every: Annotated[int, Flag(AT_LEAST_1, one=True)] = 100
     test_curve: Annotated[Switch, Flag(one=True)] = False
@@ -384,7 +456,8 @@ class Output:
         out: The run directory, absent, empty or that of the same command to go on with:
             config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
             and parameters.
-        resume: A run directory to go on with; no other flag is needed.
+        resume: A run directory to go on with; no other flag is needed. With larger --steps or
+            --epochs a finished run is trained on.
         tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """
 
@@ -395,18 +468,42 @@ class Output:
 
 @dataclass(frozen=True)
 class Run:
-    """A run; each command has its own network."""
+    """A run; each command has its own network.
+
+    Attributes:
+        command: the module that trains it, such as train.mlp.
+        source: the code of its network, where that is not of this project.
+    """
+
+    command: ClassVar[str] = ""
+    source: ClassVar[Source | None] = None
 
     network: Network = Network()
     data: Data = Data()
     training: Training = Training()
     output: Output = Output()
 
+    @classmethod
+    def started(cls) -> str:
+        """Return the words that start the command."""
+        own = [] if cls.source is None else [shlex.quote(cls.source.name)]
+        return " ".join(["python -m", cls.command, *own])
+
+    @classmethod
+    def settled(cls, runs: Sequence[Any], shape: tuple[int, ...], classes: int) -> tuple[Any, ...]:
+        """Return runs of this class as they are trained on examples of a shape, of some classes.
+
+        Raises:
+            Refusal: their network does not take these data.
+        """
+        return tuple(runs)
+
 
 @dataclass(frozen=True)
 class MlpRun(Run):
     """A run of `python -m train.mlp`."""
 
+    command: ClassVar[str] = "train.mlp"
     network: Mlp = Mlp()
 
 
@@ -414,6 +511,7 @@ class MlpRun(Run):
 class ConvnetRun(Run):
     """A run of `python -m train.convnet`."""
 
+    command: ClassVar[str] = "train.convnet"
     network: Convnet = Convnet()
 
 
@@ -443,15 +541,35 @@ def replaced(run: R, found: Mapping[str, Any]) -> R:
 # --- what the fields say -------------------------------------------------------------------------
 
 
-def _declared() -> Iterator[tuple[str, Flag]]:
-    """Yield what is declared of each flag, those of the training first."""
-    for part in (Training, Mlp, Convnet, Data, Lockstep, Machines, Output):
+def _declared(*parts: type) -> Iterator[tuple[str, Flag]]:
+    """Yield what is declared of each flag of some dataclasses."""
+    for part in parts:
         for name, hint in typing.get_type_hints(part, include_extras=True).items():
             notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
             yield name, next((note for note in notes if isinstance(note, Flag)), Flag())
 
 
-FLAGS = dict(_declared())
+def parts(kind: type[Run]) -> Mapping[str, type]:
+    """Return the dataclasses of a run by the name of their field."""
+    known: Any = kind
+    return _known(known)[0]
+
+
+def declared(kind: type[Run]) -> Mapping[str, Flag]:
+    """Return what is declared of each flag of a command."""
+    known: Any = kind
+    return _known(known)[1]
+
+
+@functools.cache  # For mypy the class of a dataclass is not hashable, so this takes Any.
+def _known(kind: Any) -> tuple[Mapping[str, type], Mapping[str, Flag]]:
+    hints = typing.get_type_hints(kind)
+    found = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return found, dict(_declared(*found.values(), Lockstep, Machines))
+
+
+# Those of all commands of this project, of the training first.
+FLAGS = dict(_declared(Training, Mlp, Convnet, Data, Lockstep, Machines, Output))
 
 # The numbers in which the runs of one compiled program may differ.
 TRACED = tuple(name for name, flag in FLAGS.items() if flag.traced)

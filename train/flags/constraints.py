@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from train.errors import ConfigError
-from train.flags.config import FLAGS, Machines, R, flags, replaced
+from train.flags.config import FLAGS, Machines, R, declared, flags, replaced
+from train.flags.declaration import Flag
 
 DEFAULT_STEPS = 1500
 DEFAULT_VALIDATION = 0.1
@@ -19,18 +20,18 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_value(name: str, value: Any) -> None:
+def check_value(name: str, value: Any, known: Mapping[str, Flag] = FLAGS) -> None:
     """Raise a `ConfigError` where a value of a flag is out of range; None stands for a default."""
-    allowed = FLAGS[name].allowed if name in FLAGS else None
+    allowed = known[name].allowed if name in known else None
     # In float32, as the run computes: 1e-50 is not positive there, nor 0.999999999 below 1.
     seen = ctypes.c_float(value).value if isinstance(value, float) else value
     if allowed is not None and value is not None and not allowed.test(seen):
         raise ConfigError(f"{option(name)} {value}: must be {allowed.words}")
 
 
-def check_together(values: Mapping[str, Sequence[Any]]) -> None:
+def check_together(values: Mapping[str, Sequence[Any]], known: Mapping[str, Flag] = FLAGS) -> None:
     """Raise a `ConfigError` where flags, each with its values, do not go together."""
-    for name, other, defaults in _needs():
+    for name, other, defaults in _needs(known):
         given = values.get(name, (None,))
         if given != (None,) and not set(values[other]) & set(defaults):
             raise ConfigError(
@@ -43,11 +44,12 @@ def check_together(values: Mapping[str, Sequence[Any]]) -> None:
                 f"{option(other)} {_words(values[other])}: must be left out where {option(one)} "
                 f"is given; got {option(one)} {_words(values[one])}"
             )
-    if values["patience"] != (None,) and values["validation"] == (0,):
-        raise ConfigError(
-            f"--patience {_words(values['patience'])}: needs images to validate on; "
-            f"got --validation 0"
-        )
+    for name in ("patience", "keep"):
+        if values[name] not in ((None,), ("last",)) and values["validation"] == (0,):
+            raise ConfigError(
+                f"{option(name)} {_words(values[name])}: needs images to validate on; "
+                f"got --validation 0"
+            )
     norms = set(values.get("norm", ())) & {"batch"}
     if values["gradient_norms"] == (True,) and norms:
         raise ConfigError(
@@ -56,9 +58,9 @@ def check_together(values: Mapping[str, Sequence[Any]]) -> None:
         )
 
 
-def _needs() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _needs(known: Mapping[str, Flag]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield the flags that need another, with it and the default with each of its values."""
-    for name, flag in FLAGS.items():
+    for name, flag in known.items():
         if flag.needs is not None:
             yield name, *flag.needs
 
@@ -93,11 +95,13 @@ def completed(run: R) -> R:
     """Return the run with the defaults that depend on others, and None where there is no effect."""
     values = flags(run)
     found: dict[str, Any] = {}
-    for name, other, defaults in _needs():
+    for name, other, defaults in _needs(declared(type(run))):
         default, given = defaults.get(str(values.get(other))), values.get(name)
         found[name] = default if default is None or given is None else given
     if values["steps"] is None and values["epochs"] is None:
         found["steps"] = DEFAULT_STEPS
     if values["validation"] is None and values["folds"] is None:
         found["validation"] = DEFAULT_VALIDATION
+    if values["keep"] is None:
+        found["keep"] = "last" if values["patience"] is None else "best"
     return replaced(run, found)

@@ -1,9 +1,11 @@
 """What a flag is beside type, default and help: it stands on the field, see `config`."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 AUGMENTATIONS = ("flip", "shift", "cutout")
@@ -29,6 +31,8 @@ class Flag:
             of the values.
         off: the value of a traced number that has no effect. A run that has it does without the
             number; stacked with runs that have the number, it takes this value, or 0.
+        before: its value in a run directory that was made before there was the flag; `...` where
+            every run directory has it.
         needs: another flag, and the default with each of its values that this one has an effect
             with; it has none with the others.
     """
@@ -38,6 +42,7 @@ class Flag:
     traced: bool = False
     law: Literal["log", "log from 1", "uniform"] | None = None
     off: float | None = None
+    before: Any = ...
     needs: tuple[str, Mapping[str, Any]] | None = None
 
 
@@ -80,3 +85,18 @@ def augmentations(augment: str) -> tuple[str, ...] | None:
     if len(set(names)) < len(names) or not set(names) <= set(AUGMENTATIONS):
         return None
     return tuple(name for name in AUGMENTATIONS if name in names)
+
+
+# The files of one's own that --dataset takes.
+DATA_FILES = (".npz", ".csv", ".parquet")
+
+
+def data_path(dataset: str) -> Path | None:
+    """Return the file or folder that --dataset names; None where it names a data set.
+
+    A path has a slash in it, begins with "~" or ".", or ends as a file of `DATA_FILES` does: which
+    of the two is meant does not depend on what lies in the working folder.
+    """
+    if "/" in dataset or dataset.startswith(("~", ".")) or dataset.lower().endswith(DATA_FILES):
+        return Path(os.path.expanduser(dataset))
+    return None

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from train.flags import terminal
 from train.flags.options import declared, make
+from train.flags.typed import as_typed
 
 
 def help_or_version(flags: Sequence[str], text: Callable[[], str]) -> None:
@@ -59,11 +61,12 @@ def menu(prog: str, about: str | None, commands: Mapping[str, Any]) -> str:
 
 
 def _page(usage: str, about: str | None, middle: str) -> str:
-    summary = "\n\n".join(_wrapped(" ".join(p.split())) for p in _summary(about).split("\n\n"))
-    examples = [line.strip() for line in (about or "").splitlines() if _is_example(line)]
+    text = as_typed(about or "")
+    summary = "\n\n".join(_wrapped(" ".join(p.split())) for p in _summary(text).split("\n\n"))
+    examples = [line.strip() for line in text.splitlines() if _is_example(line)]
     shown = "\n".join(["Examples:", *(f"  {line}" for line in examples)])
     more = _wrapped("-h or --help shows this page, --version the version of jaxnets.")
-    usage = _wrapped(f"usage: {usage}", " " * 7)
+    usage = _wrapped(f"usage: {as_typed(usage)}", " " * 7)
     return "\n\n".join(
         [usage, *filter(None, [summary]), middle.strip("\n"), more, *[shown] * bool(examples)]
     )
@@ -76,7 +79,7 @@ def _summary(about: str | None) -> str:
 
 
 def _is_example(line: str) -> bool:
-    return line.strip().startswith("python -m ")
+    return bool(re.match(r" *(python -m|jaxnets) ", line))
 
 
 def _wrapped(text: str, indent: str = "") -> str:

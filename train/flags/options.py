@@ -11,6 +11,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from train.flags.constraints import option
+from train.flags.declaration import Allowed, Flag
 
 DataDir = typing.Annotated[
     Path | None,
@@ -55,6 +56,7 @@ class Option(NamedTuple):
         several: whether it takes several values.
         positional: whether it is a positional argument.
         required: whether it has no default.
+        allowed: its values, where these are not all of its types.
     """
 
     field: str
@@ -64,6 +66,7 @@ class Option(NamedTuple):
     several: bool
     positional: bool
     required: bool
+    allowed: Allowed | None = None
 
     @property
     def switch(self) -> bool:
@@ -105,7 +108,8 @@ def _flag(field: str, hint: Any, notes: Sequence[Any], required: bool) -> Option
     choices = [c for part in parts if typing.get_origin(part) is Literal for c in _choices(part)]
     types = tuple(part for part in parts if isinstance(part, type) and part is not NoneType)
     name = (noted("metavar") or field.upper()) if positional else option(noted("name") or field)
-    return Option(field, name, types, tuple(choices), several, positional, required)
+    allowed = next((note.allowed for note in notes if isinstance(note, Flag)), None)
+    return Option(field, name, types, tuple(choices), several, positional, required, allowed)
 
 
 def _choices(literal: Any) -> tuple[Any, ...]:

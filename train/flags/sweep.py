@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from train.errors import ConfigError
-from train.flags.config import FLAGS, TRACED, Machines, R, Run, flags, replaced
+from train.flags.config import FLAGS, Machines, R, Run, declared, flags, replaced
 from train.flags.constraints import check_together, check_value, completed, option
+from train.flags.declaration import Flag
 
 # Schedules whose course depends on how many steps there will be.
 TO_THE_END = ("cosine", "one-cycle")
@@ -35,6 +36,7 @@ class Sweep(NamedTuple, Generic[R]):
         directory: the run directory to resume; None for a new run.
         dry_run: whether to say what the runs would take, and train nothing.
         machines: the processes that train together.
+        longer: whether the runs of the directory have fewer steps, and are to be trained on.
     """
 
     runs: tuple[R, ...]
@@ -44,6 +46,7 @@ class Sweep(NamedTuple, Generic[R]):
     directory: Path | None
     dry_run: bool = False
     machines: Machines = Machines()
+    longer: bool = False
 
 
 class Group(NamedTuple):
@@ -80,18 +83,19 @@ def expand(
     Raises:
         ConfigError: a value is out of range, two flags do not go together, or there are too many.
     """
+    known = declared(type(base))
     for name, several in values.items():
         if not several:
             raise ConfigError(f"{option(name)}: needs a value")
         for value in several:
-            check_value(name, value)
-    check_together(values)
+            check_value(name, value, known)
+    check_together(values, known)
     first, folds = values["seed"][0], values["folds"][0]
     check_value("seed", first + seeds - 1)
     total = seeds * (folds or 1) * (count or math.prod(map(len, values.values())))
     if total > MOST_RUNS:
         raise ConfigError(f"the flags make {total} runs: must be at most {MOST_RUNS}")
-    product = itertools.product(*values.values()) if count is None else drawn(values, count)
+    product = itertools.product(*values.values()) if count is None else drawn(values, count, known)
     found = (
         completed(replaced(base, dict(zip(values, chosen, strict=True)))) for chosen in product
     )
@@ -104,18 +108,21 @@ def expand(
     )
 
 
-def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any, ...]]:
+def drawn(
+    values: Mapping[str, Sequence[Any]], count: int, known: Mapping[str, Flag] = FLAGS
+) -> Iterator[tuple[Any, ...]]:
     """Yield `count` random choices of a value for every flag; two real numbers are a range.
 
     Args:
         values: the values of every flag; the draws are a function of them and of the seed.
         count: how many to draw.
+        known: what is declared of the flags.
 
     Raises:
         ConfigError: a log-uniform range begins at 0, or, where 1 - value is drawn, ends at 1.
     """
     for name, several in values.items():
-        law = FLAGS[name].law
+        law = known[name].law
         if law == "log" and len(several) == 2 and min(several) <= 0:
             raise ConfigError(
                 f"{option(name)} {min(several):g} {max(several):g}: a range of --search is "
@@ -133,11 +140,10 @@ def drawn(values: Mapping[str, Sequence[Any]], count: int) -> Iterator[tuple[Any
         )
     generator = random.Random(values["seed"][0])
     for _ in range(count):
-        yield tuple(_draw(generator, name, several) for name, several in values.items())
+        yield tuple(_draw(generator, known[name].law, several) for name, several in values.items())
 
 
-def _draw(generator: random.Random, name: str, several: Sequence[Any]) -> Any:
-    law = FLAGS[name].law
+def _draw(generator: random.Random, law: str | None, several: Sequence[Any]) -> Any:
     if len(several) != 2 or law is None:
         return several[0] if len(several) == 1 else generator.choice(several)
     low, high = sorted(several)
@@ -162,10 +168,26 @@ def groups(runs: Sequence[Run], steps: Sequence[int]) -> list[Group]:
         # With a schedule that leads to the end, other ends are other runs.
         length = last if run.training.schedule in TO_THE_END else None
         trained = replaced(run, {"steps": length, "epochs": None})
-        shape = replaced(trained, {**dict.fromkeys(TRACED), "seed": None})
+        shape = shape_of(trained)
         group = found.setdefault(shape, Group(run, {}))
         group.readers.setdefault(trained, {})[index] = last
     return list(found.values())
+
+
+def shape_of(run: R) -> R:
+    """Return a run without its seed, and with a stand-in for each number that is traced."""
+    return replaced(run, {**_traced(run), "seed": None})
+
+
+def _traced(run: Run) -> dict[str, float | None]:
+    """Return the numbers of a run that its shape does not depend on, each as a stand-in."""
+    values = flags(run)
+    return {
+        # Where None is not the same as a number without effect, the two are not of one shape.
+        name: None if flag.off is not None or values[name] is None else 0.0
+        for name, flag in declared(type(run)).items()
+        if flag.traced
+    }
 
 
 def varying(runs: Sequence[Run]) -> list[str]:

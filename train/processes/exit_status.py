@@ -7,6 +7,7 @@ from typing import Any
 from train.errors import Refusal
 from train.flags import terminal
 from train.flags.command_line import read
+from train.flags.typed import as_typed
 from train.processes import cluster
 from train.processes.signals import Signals, Stopped
 
@@ -48,7 +49,7 @@ def exit_status(work: Callable[[Signals], int | None]) -> int:
         message, status = "interrupted", 130
     except Stopped as stopped:
         message, status = "; ".join([str(stopped), *_notes(stopped)]), stopped.status
-    return cluster.end(status, terminal.one_line(message))
+    return cluster.end(status, terminal.one_line(as_typed(message)))
 
 
 def answer(

@@ -1,10 +1,36 @@
-"""What happens while Python looks for the module of `python -m PACKAGE.MODULE`."""
+"""How a command starts: by its name, and while Python looks for the module of `python -m`."""
 
+import ast
+import importlib
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from train.processes.signals import answer_at_once
+
+# The modules of `train` that are commands.
+COMMANDS = ("mlp", "convnet", "custom", "evaluate", "compare", "data", "reproduce")
+
+
+def run_command(words: Sequence[str]) -> int | None:
+    """Run the command of `train` that the first word names; return its status, None without one."""
+    if not words or words[0] not in COMMANDS:
+        return None
+    main = ".__main__" if (Path(__file__).parents[1] / words[0]).is_dir() else ""
+    status: int = importlib.import_module(f"train.{words[0]}{main}").main(words[1:])
+    return status
+
+
+def described() -> dict[str, str]:
+    """Return the docstring of each command of `train`; to import them would be slow."""
+    folder = Path(__file__).parents[1]
+    found = {}
+    for name in COMMANDS:
+        module = folder / f"{name}.py"
+        source = module if module.exists() else folder / name / "__main__.py"
+        found[name] = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+    return found
 
 
 def launched(package: str, commands: Sequence[str]) -> None:

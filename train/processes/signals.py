@@ -25,11 +25,13 @@ class Stopped(BaseException):
 
     Attributes:
         status: the exit status, 128 and the number of the signal.
+        found: what knows the results until then.
     """
 
     def __init__(self, number: int, where: str = ""):
         super().__init__(NAMES[signal.Signals(number)] + where)
         self.status = 128 + number
+        self.found: Any = None
 
 
 def answer_at_once() -> None:
@@ -125,7 +127,7 @@ class Signals:
             if (first := pipe.read(1)) and not self._held:
                 self._see_it_raised(first[0], pipe)
             elif first and not _Aside.waiting:
-                print("saves as soon as it can; a second signal ends it at once", file=sys.stderr)
+                print("Saving… press Ctrl-C again to quit without saving.", file=sys.stderr)
             if number := pipe.read(1):
                 os._exit(128 + number[0])
 
@@ -141,6 +143,47 @@ class Signals:
                 self._dropped = False
                 signal.pthread_kill(main, number)
                 pipe.read(1)
+
+
+class Interruption:
+    """Raises `Stopped` where Ctrl-C comes, or later; a second one raises `KeyboardInterrupt`.
+
+    A context like `Signals`, for a Python session, which goes on after it. Outside of the main
+    thread it does nothing, because signals reach that thread alone.
+
+    Attributes:
+        received: the signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._held = False
+        self._handler: Any = None
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it a signal is noted alone: the code there looks at `received`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        if not self._held or _Aside.waiting:
+            raise Stopped(number)
 
 
 def _importing(frame: FrameType | None) -> bool:

@@ -22,8 +22,9 @@ from train.flags.constraints import check_value
 from train.flags.options import DataDir
 from train.flags.suggestions import near, separated
 from train.flags.terminal import shortened
+from train.flags.typed import as_typed
 from train.processes.exit_status import answer
-from train.report import figures
+from train.report import figures, panels
 from train.report.console import output
 from train.reproduce.experiments import EXPERIMENTS, Experiment, Reported
 from train.reproduce.quick import QUICK_STEPS, QUICK_TEST, QUICK_TRAIN, reduced, reduced_steps
@@ -110,7 +111,7 @@ def listing(console: Console) -> None:
         console.print(Text(f"{experiment.name}  {experiment.title}", style="bold"))
         console.print(Text(f"    {experiment.source}; {_duration(experiment)}"))
         for command in experiment.commands:
-            console.print(Text(f"    python -m train.{command}"), soft_wrap=True)
+            console.print(Text(as_typed(f"    python -m train.{command}")), soft_wrap=True)
         for reported in experiment.reported:
             where = f"{_words(reported.where)}: " if reported.where else ""
             metric = f"{reported.which} {reported.metric.replace('_', ' ')}"
@@ -151,7 +152,7 @@ def reproduce(experiment: Experiment, options: Options) -> int:
         words += ["--seeds", str(1 if options.quick else options.seeds), "--out", str(directory)]
         if options.data_dir is not None:
             words += ["--data-dir", str(options.data_dir)]
-        print(f"\npython -m train.{module} {' '.join(words)}", flush=True)
+        print(as_typed(f"\npython -m train.{module} {' '.join(words)}"), flush=True)
         status: int = importlib.import_module(f"train.{module}").main(words)
         if status:
             return status
@@ -259,7 +260,7 @@ def _draw(
     if experiment.figure == "against":
         figures.against(rows, *experiment.flags, path, title, note)
     elif experiment.figure == "heat map":
-        figures.heat_map(rows, *experiment.flags, path, title, note)
+        panels.heat_map(rows, *experiment.flags, path, title, note)
     elif len(longest := _longest(found)) == 1:
         figures.curves(longest[0][1], path, title, note, experiment.axis)
     else:

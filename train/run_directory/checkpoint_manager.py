@@ -1,13 +1,5 @@
-"""Saves a sweep while it trains, and finds where it stood.
+"""Saves a sweep while it trains, and finds where it stood; `group_folders` says where."""
 
-parameters/group-0001                    a group of runs that is trained: the parameters and running
-                                         statistics of each run at its own end
-checkpoints/group-0002-step-0000000500   the group in training; the last two of them
-
-Each is a checkpoint whose notes hold what was known of all runs at that moment.
-"""
-
-import re
 import shutil
 import sys
 import time
@@ -16,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import StoreError
-from train.flags.sweep import Group
+from train.flags.sweep import TO_THE_END, Group
 from train.processes.collectives import gathered, is_first, wait
-from train.run_directory import manifest
+from train.run_directory import group_folders, manifest
 from train.run_directory.checkpoint import CheckpointError, fitted, load, load_notes, save
 from train.run_directory.directory import RunDirectory
-from train.run_directory.summary import Result
+from train.run_directory.keeper import Keeper, row, stacked
+from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:
     from train.engine.trainer import Trainer
@@ -30,16 +23,17 @@ if TYPE_CHECKING:
 SHARE = 0.05
 
 
+_Found = tuple[Path, dict[str, Any], dict[str, Any]]  # A checkpoint: its folder, arrays and notes.
+
+
 class OtherRunError(CheckpointError):
     """One line: a whole checkpoint is of a run with another config.json."""
 
 
-class Saver:
+class Saver(Keeper):
     """Saves a sweep while it trains, and finds where it stood.
 
-    Attributes:
-        times: of each group that is trained: the "steps" of all its runs together, the "seconds"
-            that they took, and the "seconds_in_steps", without evaluation and compilation.
+    What runs of a group have learned is kept until the group is saved.
     """
 
     def __init__(self, directory: RunDirectory, results: Sequence[Result]):
@@ -49,17 +43,10 @@ class Saver:
             directory: where to.
             results: of each run of the sweep; saved with it, and restored.
         """
-        self.times: list[dict[str, float]] = []
+        super().__init__()
         self._directory, self._results = directory, results
-        self._found: tuple[Path, dict[str, Any], dict[str, Any]] | None = None
-        self._ended: dict[int, Any] = {}  # By run of the sweep: what it had learned at its end.
+        self._found: _Found | None = None
         self._saved_at = self._took = 0.0
-
-    def time(self) -> dict[str, float]:
-        """Return the seconds that all groups took, and the steps of all runs in a second."""
-        total = {name: sum(times[name] for times in self.times) for name in self.times[0]}
-        per_second = total["steps"] / total["seconds_in_steps"]
-        return {"seconds": total["seconds"], "steps_per_second": per_second}
 
     # --- finding ----------------------------------------------------------------------------------
 
@@ -80,30 +67,29 @@ class Saver:
         """
         if not is_first():
             wait()
-        number, notes = 1, None
+        number, notes = 1, self._before_all()
+        errors: list[CheckpointError] = []
         problems: list[str] = []
-        other: OtherRunError | None = None
-        while number <= groups and (path := self._parameters(number)).exists():
+        path = group_folders.parameters(self._directory.path, number)
+        while number <= groups and path.exists():
             try:
-                notes = self._checked(path, load_notes(path), number)
+                found = load_notes(path)
+                if self._is_before(found):
+                    break
+                notes = self._checked(path, found, number)
             except CheckpointError as error:
-                other = error if isinstance(error, OtherRunError) else other
+                errors.append(error)
                 problems.append(f"{error}; group {number} is not complete without it")
                 break
             number += 1
+            path = group_folders.parameters(self._directory.path, number)
+        self._found, damaged = self._last_checkpoint(number)
         step = 0
-        for path in reversed(self._checkpoints()):
-            if _numbers(path)[0] != number:
-                continue
-            try:
-                tree, found = load(path)
-                notes = self._checked(path, found, number)
-            except CheckpointError as error:
-                other = error if isinstance(error, OtherRunError) else other
-                problems.append(str(error))
-                continue
-            self._found, step = (path, tree, notes), found["trainer"]["step"]
-            break
+        if self._found:
+            notes = self._found[2]
+            step = notes["trainer"]["step"]
+        problems += map(str, damaged)
+        other = next((e for e in (*errors, *damaged) if isinstance(e, OtherRunError)), None)
         if other is not None and notes is None:
             raise StoreError(
                 f"{other}: put back what was there, or train in another folder with --out"
@@ -122,14 +108,37 @@ class Saver:
             wait()
         return number
 
+    def _before_all(self) -> dict[str, Any] | None:
+        """What was known when the run ended that this one trains on; None where it trains none."""
+        notes = manifest.notes_before(self._directory.config)
+        if notes and not self._directory.reaches(notes["metrics"]):
+            raise StoreError(
+                f"{self._directory.path / manifest.METRICS} is damaged: it does not hold what the "
+                f"run held that is trained on; put it back from a copy"
+            )
+        return notes
+
+    def _last_checkpoint(self, number: int) -> tuple[_Found | None, list[CheckpointError]]:
+        """The last whole checkpoint of a group in training, and what is wrong with later ones."""
+        errors: list[CheckpointError] = []
+        for path in reversed(group_folders.checkpoints(self._directory.path)):
+            if group_folders.numbers(path)[0] != number:
+                continue
+            try:
+                tree, notes = load(path)
+                return (path, tree, self._checked(path, notes, number)), errors
+            except CheckpointError as error:
+                errors.append(error)
+        return None, errors
+
     def _set_aside_after(self, number: int, step: int) -> None:
         """Move what comes after a step of a group to set-aside/."""
-        trained = (self._directory.path / "parameters").glob("group-*")
-        for path in (
-            *(path for path in trained if _numbers(path) >= (number,)),
-            *(path for path in self._checkpoints() if _numbers(path) > (number, step)),
-        ):
-            self._directory.set_aside(path)
+        folder = self._directory.path
+        for path in (*group_folders.trained(folder), *group_folders.checkpoints(folder)):
+            saved = group_folders.numbers(path)
+            last = (number,) if len(saved) == 1 else (number, step + 1)
+            if saved >= last and not self._replaced(path):
+                self._directory.set_aside(path)
 
     def _checked(self, path: Path, notes: dict[str, Any], number: int) -> dict[str, Any]:
         """The notes, where they are of this run and of this group."""
@@ -141,6 +150,17 @@ class Saver:
             raise CheckpointError(f"{path}: goes with other lines than those in metrics.jsonl")
         return notes
 
+    def _is_before(self, notes: Mapping[str, Any]) -> bool:
+        """Whether these are of the run with fewer steps that this one trains on."""
+        return notes.get("run") in manifest.identities_before(self._directory.config)
+
+    def _replaced(self, path: Path) -> bool:
+        """Whether these are parameters that are replaced when their group is trained on."""
+        try:
+            return self._is_before(load_notes(path))
+        except CheckpointError:
+            return False
+
     def _go_back(self, notes: Mapping[str, Any] | None) -> None:
         """Restore what was known of the runs."""
         for line in self._directory.go_back(notes["metrics"]["bytes"] if notes else 0):
@@ -148,50 +168,72 @@ class Saver:
         if notes:
             self.times = notes["times"]
             for result, known in zip(self._results, notes["results"], strict=True):
-                result.diverged, result.stopped, result.parameters = known
+                result.end = End(*known)
 
-    def restore(self, trainer: "Trainer") -> None:
-        """Put a new trainer of the group to resume where it stood.
+    def restore(self, number: int, trainer: "Trainer") -> None:
+        """Put a new trainer of a group where the group stood.
+
+        Args:
+            number: of the group.
+            trainer: trains it.
 
         Raises:
+            CheckpointError: what the group is to be trained on from is damaged.
             StructureError: it is of another network.
         """
-        if self._found is None:
+        found = self._found or self._before(number)
+        if found is None:
             return
-        path, tree, notes = self._found
+        path, tree, notes = found
         import jax
 
         # Other devices may have been filled up with other repetitions of the last run.
         saved = jax.tree.map(lambda leaf: leaf[: trainer.runs], tree["state"])
         like = {"state": trainer.like(trainer.state, trainer.runs)}
         state = fitted({"state": saved}, like, path)["state"]
+        if "best" in tree:
+            like = {"best": trainer.like(trainer.learned, trainer.runs)}
+            tree["best"] = fitted({"best": tree["best"]}, like, path)["best"]
         trainer.restore(state, tree, notes["trainer"])
         if notes["ended"]:
             like = {"ended": trainer.like(trainer.learned, len(notes["ended"]))}
             ended = fitted({"ended": tree["ended"]}, like, path)["ended"]
-            for row, index in enumerate(notes["ended"]):
-                self._ended[index] = _row(ended, row)
+            for position, index in enumerate(notes["ended"]):
+                self.learned[index] = row(ended, position)
         self._found = None
+
+    def _before(self, number: int) -> _Found | None:
+        """Where a group of the run with fewer steps ended, if this one trains that on."""
+        if not manifest.identities_before(self._directory.config):
+            return None
+        for path in group_folders.states(self._directory.path, number):
+            tree, notes = load(path)
+            if self._is_before(notes):
+                return path, tree, notes
+        raise CheckpointError(f"{self._directory.path / 'states'}: holds no end of group {number}")
+
+    def check_states(self, groups: int) -> None:
+        """Raise a `StoreError` unless the end of each group is there, to train on from."""
+        own = manifest.identities(self._directory.config)
+        for number in range(1, groups + 1):
+            if not any(
+                load_notes(path).get("run") in own
+                for path in group_folders.states(self._directory.path, number)
+            ):
+                raise StoreError(
+                    f"{self._directory.path}: holds no state of its last step, as of an earlier "
+                    f"version or a schedule that has an end; train it again with another --out"
+                )
 
     # --- saving -----------------------------------------------------------------------------------
 
-    def keep(self, trainer: "Trainer", ended: Mapping[int, int]) -> None:
-        """Keep what runs have learned that end now.
-
-        Args:
-            trainer: trains them.
-            ended: by the index of a run in the sweep, its number in the trainer.
-        """
-        if ended:
-            learned = trainer.on_host(trainer.learned)
-            self._ended.update({index: _row(learned, run) for index, run in ended.items()})
-
-    def offer(self, number: int, trainer: "Trainer", now: bool = False) -> None:
+    def offer(self, number: int, trainer: "Trainer", group: Group, now: bool = False) -> None:
         """Save the group in training, if it is time for that.
 
         Args:
             number: of the group.
             trainer: trains it.
+            group: the runs.
             now: that it is time in any case.
         """
         due = now or (time.perf_counter() - self._saved_at) * SHARE > self._took
@@ -203,14 +245,15 @@ class Saver:
 
         started = time.perf_counter()
         tree, notes = trainer.snapshot()
-        if self._ended:
-            tree["ended"] = _stacked(self._ended)
-        name = f"group-{number:04d}-step-{trainer.step:010d}"
-        notes = {**self._notes(number), "trainer": notes, "ended": sorted(self._ended)}
-        save(self._directory.path / "checkpoints" / name, tree, notes)
+        if self.learned:
+            tree["ended"] = stacked(self.learned)
+        notes = {**self._notes(number), "trainer": notes, "ended": sorted(self.learned)}
+        save(group_folders.checkpoint(self._directory.path, number, trainer.step), tree, notes)
         if is_first():
-            for path in self._checkpoints()[:-2]:
+            for path in group_folders.checkpoints(self._directory.path)[:-2]:
                 shutil.rmtree(path)
+        if now:
+            self._keep_the_rest(trainer, group)  # For a session that goes on.
         self._saved_at = time.perf_counter()
         self._took = self._saved_at - started
 
@@ -222,18 +265,19 @@ class Saver:
             trainer: has trained it.
             group: the runs.
         """
-        rows = {index: row for row, of in enumerate(group.readers.values()) for index in of}
-        self.keep(trainer, {index: rows[index] for index in rows.keys() - self._ended.keys()})
-        self.times.append(
-            {
-                "steps": trainer.step * trainer.runs,
-                "seconds": trainer.seconds,
-                "seconds_in_steps": trainer.seconds_in_steps,
-            }
-        )
-        notes = {**self._notes(number), "runs": sorted(self._ended)}
-        save(self._parameters(number), _stacked(self._ended), notes)
-        self._ended = {}
+        super().finish(number, trainer, group)
+        older = group_folders.states(self._directory.path, number)
+        if group.shape.training.schedule not in TO_THE_END:
+            tree, notes = trainer.snapshot()
+            path = group_folders.state(self._directory.path, number, trainer.step)
+            save(path, tree, {**self._notes(number), "trainer": notes, "ended": []})
+            older = [other for other in older if other != path]
+        notes = {**self._notes(number), "runs": sorted(self.learned)}
+        save(group_folders.parameters(self._directory.path, number), stacked(self.learned), notes)
+        self.learned = {}
+        if is_first():
+            for path in older:
+                shutil.rmtree(path)
 
     def close(self) -> None:
         """Remove the checkpoints of a sweep that is trained."""
@@ -245,32 +289,6 @@ class Saver:
             "run": manifest.identity(self._directory.config),
             "group": number,
             "metrics": self._directory.mark(),
-            "results": [[r.diverged, r.stopped, r.parameters] for r in self._results],
+            "results": [result.end for result in self._results],
             "times": self.times,
         }
-
-    def _parameters(self, number: int) -> Path:
-        return self._directory.path / "parameters" / f"group-{number:04d}"
-
-    def _checkpoints(self) -> list[Path]:
-        found = (self._directory.path / "checkpoints").glob("group-*-step-*")
-        return sorted(found, key=_numbers)
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    """The group, and of a checkpoint the step, in the name of a folder."""
-    return tuple(map(int, re.findall(r"\d+", path.name)))
-
-
-def _stacked(ended: Mapping[int, Any]) -> Any:
-    """What runs have learned, in the order of their indices, as one tree of arrays [runs, ...]."""
-    import jax
-    import numpy as np
-
-    return jax.tree.map(lambda *rows: np.stack(rows), *[ended[index] for index in sorted(ended)])
-
-
-def _row(tree: Any, row: int) -> Any:
-    import jax
-
-    return jax.tree.map(lambda leaf: leaf[row], tree)

@@ -1,14 +1,15 @@
 """The run directory: what a run leaves behind.
 
 config.json      the command and all flags; what differs from run to run of a sweep in a list
+data.json        how the data are read, and what the network sees of them
 metrics.jsonl    a line per evaluation of a run, written as it is made
 summary.json     what ran where and on which data, and the results, a row per configuration
 curves.png       loss and accuracy against the step
 manifest.sha256  the checksums of the files above, as `sha256sum --check` reads them; of a run that
-                 is not finished, that of config.json alone, because the others still change
+                 is not finished, those of config.json and data.json, because the others change
 set-aside/       what was saved, but could not be used when the run was resumed
 
-and, of `checkpoint_manager`, parameters/ and, until the end, checkpoints/.
+and, of `checkpoint_manager`, parameters/, states/ and, until the end, checkpoints/.
 """
 
 import contextlib
@@ -32,14 +33,17 @@ from train.run_directory.files import MANIFEST, PARTIAL
 from train.run_directory.manifest import (
     CONFIG,
     CURVES,
+    DATA,
     METRICS,
     SUMMARY,
     Manifest,
+    identities,
     identity,
     reaches,
+    read_manifest,
 )
 
-_FOLDERS = ("parameters", "checkpoints", "tensorboard", "set-aside")
+_FOLDERS = ("parameters", "states", "checkpoints", "tensorboard", "set-aside")
 
 
 def check_out(out: Path | None) -> None:
@@ -58,7 +62,7 @@ def _left_over(path: Path) -> bool:
     """Whether a run that was killed as it began may have left it; there is nothing in it."""
     if path.name == METRICS:
         return path.stat().st_size == 0
-    return path.suffix == PARTIAL and path.name.startswith((CONFIG, MANIFEST))
+    return path.suffix == PARTIAL and path.name.startswith((CONFIG, DATA, MANIFEST))
 
 
 def check_links(folder: Path) -> None:
@@ -66,7 +70,7 @@ def check_links(folder: Path) -> None:
 
     The folder itself may be reached through one.
     """
-    for name in (CONFIG, METRICS, SUMMARY, CURVES, MANIFEST, *_FOLDERS):
+    for name in (CONFIG, DATA, METRICS, SUMMARY, CURVES, MANIFEST, *_FOLDERS):
         if (odd := files.odd_below(folder / name)) is not None:
             what = "a symbolic link" if odd.is_symlink() else "neither a file nor a folder"
             raise StoreError(
@@ -157,7 +161,38 @@ class RunDirectory:
         if (self.path / CONFIG).exists():
             raise StoreError(f"{self.path}: another process trained there meanwhile")
         files.write_json(self.path / CONFIG, config)
-        self._seal(CONFIG)
+        self._seal(CONFIG, DATA)
+
+    @_of_the_writer
+    def write_data(self, content: dict[str, Any]) -> None:
+        """Write data.json, unless it says so already, or the run is finished."""
+        manifest = read_manifest(self.path)
+        if manifest is not None and SUMMARY in manifest.digests:
+            return
+        if (self.path / DATA).is_file():
+            with contextlib.suppress(OSError, ValueError):
+                if files.parsed_json((self.path / DATA).read_bytes()) == content:
+                    return
+        files.write_json(self.path / DATA, content)
+        self._seal(CONFIG, DATA)
+
+    @_of_the_writer
+    def extend(self, config: dict[str, Any], results: list[Any]) -> None:
+        """Make a run with more steps of a finished one: config.json says so, and of what run.
+
+        Args:
+            config: what config.json is to say.
+            results: how the runs ended.
+        """
+        before = self.config
+        content = (self.path / METRICS).read_bytes()
+        mark = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        leg = {"runs": list(identities(before)), "metrics": mark, "results": results}
+        # At each moment the directory is that of the one run or of the other.
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        files.write_json(self.path / CONFIG, {**config, "before": [*before.get("before", []), leg]})
+        self._seal(CONFIG, DATA)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -168,15 +203,15 @@ class RunDirectory:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json and the manifest of a finished run; curves.png is there already."""
         files.write_json(self.path / SUMMARY, summary)
-        self._seal(CONFIG, METRICS, SUMMARY, CURVES)
+        self._seal(CONFIG, DATA, METRICS, SUMMARY, CURVES)
 
     @_of_the_writer
     def reopen(self) -> None:
         """Make an unfinished run of a finished one, before anything in it changes."""
         for path in self.path.glob(f"*{PARTIAL}"):
-            if path.name.startswith((CONFIG, SUMMARY, CURVES, MANIFEST)):
+            if path.name.startswith((CONFIG, DATA, SUMMARY, CURVES, MANIFEST)):
                 path.unlink()
-        self._seal(CONFIG)
+        self._seal(CONFIG, DATA)
         (self.path / SUMMARY).unlink(missing_ok=True)
 
     def _seal(self, *names: str) -> None:
@@ -252,7 +287,7 @@ class RunDirectory:
         if (self.path / "checkpoints").exists() or (self.path / "parameters").exists():
             return
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        for name in (CONFIG, METRICS, MANIFEST):
+        for name in (CONFIG, DATA, METRICS, MANIFEST):
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # The user's own folder may hold other things.
             self.path.rmdir()

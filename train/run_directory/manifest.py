@@ -13,11 +13,23 @@ from train.run_directory import files
 from train.run_directory.files import MANIFEST
 
 CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+DATA = "data.json"
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """Return what tells one run from another: the sha256 of what config.json says."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def identities_before(config: Mapping[str, Any]) -> list[str]:
+    """Return the identities that a run had before it was trained on with more steps."""
+    return [run for leg in config.get("before", []) for run in leg["runs"]]
+
+
+def notes_before(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what was known when the run ended that this one trains on; None for any other."""
+    legs = config.get("before", [])
+    return {**legs[-1], "times": []} if legs else None
 
 
 def identities(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -42,6 +54,7 @@ class Manifest(NamedTuple):
         return f"{files.rendered(self.digests)}{_SAYS}{self.identity}\n"
 
 
+_NAMES = (CONFIG, DATA, METRICS, SUMMARY, CURVES)
 _SAYS = "# sha256 of what config.json says, in one line with sorted keys: "
 
 
@@ -61,7 +74,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     *lines, last = text.splitlines() or [""]
     pairs = [line.partition("  ") for line in lines]
     found = Manifest(
-        {name: digest for digest, _, name in pairs if name in (CONFIG, METRICS, SUMMARY, CURVES)},
+        {name: digest for digest, _, name in pairs if name in _NAMES},
         last.removeprefix(_SAYS),
     )
     sums = (found.identity, *found.digests.values())

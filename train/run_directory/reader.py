@@ -5,7 +5,6 @@ checkpoints, and where there are none, as of runs of earlier versions, by what i
 """
 
 import contextlib
-import importlib
 import itertools
 import json
 import sys
@@ -14,12 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.sources import data_folder
-from train.errors import ConfigError, StoreError
-from train.flags.config import Run, flags, replaced
-from train.flags.constraints import check_together
+from train.errors import StoreError
 from train.metrics import LARGEST, SETS, Record, is_known, names_on
-from train.run_directory import files
+from train.run_directory import files, group_folders
 from train.run_directory.checkpoint import CheckpointError, load_notes
 from train.run_directory.manifest import (
     CONFIG,
@@ -31,8 +27,16 @@ from train.run_directory.manifest import (
     read_manifest,
     whole,
 )
-from train.run_directory.stored_config import COMMANDS, Config, read_config, shown
-from train.run_directory.summary import check_rows, configuration, is_number, ranked, row_of, spread
+from train.run_directory.stored_config import Config, read_config, shown
+from train.run_directory.summary import (
+    End,
+    check_rows,
+    configuration,
+    is_number,
+    ranked,
+    row_of,
+    spread,
+)
 
 
 class Results(NamedTuple):
@@ -114,28 +118,6 @@ def check_metrics(path: Path, manifest: Manifest) -> None:
         )
 
 
-def run(results: Results, index: int) -> tuple[Any, Run]:
-    """Return the network of the command that trained a run, and the run.
-
-    Raises:
-        StoreError: config.json does not have all its flags, or they do not go together.
-    """
-    found = results.runs[index]
-    base = COMMANDS[results.config.command]()
-    try:
-        for name in flags(base).keys() - found.keys() - {"out", "resume", "tensorboard"}:
-            raise ConfigError(f"{name}: is missing")
-        check_together({name: (value,) for name, value in {**flags(base), **found}.items()})
-        if found["folds"] is not None and found["fold"] not in range(found["folds"]):
-            raise ConfigError(f"fold {found['fold']}: is none of {found['folds']}")
-    except ConfigError as error:
-        raise StoreError(f"{results.path / CONFIG} is damaged: {error}") from error
-    # The folder may be one of another machine; the fingerprint tells whether the data are others.
-    folder = data_folder(found["data_dir"])
-    network = importlib.import_module(results.config.command).network
-    return network, replaced(base, {**found, "data_dir": folder if folder.is_dir() else None})
-
-
 # --- metrics.jsonl -------------------------------------------------------------------------------
 
 
@@ -181,7 +163,7 @@ def _check_record(
 def _check_marks(path: Path, config: Config) -> None:
     """Raise a `StoreError` unless metrics.jsonl begins as its checkpoints say."""
     marks = {}
-    for folder in (*path.glob("parameters/group-*"), *path.glob("checkpoints/group-*-step-*")):
+    for folder in (*group_folders.trained(path), *group_folders.checkpoints(path)):
         # One that is damaged says nothing; nor one that a training removes meanwhile.
         with contextlib.suppress(CheckpointError):
             notes = load_notes(folder)
@@ -212,20 +194,19 @@ def _summary(results: Results, damaged: bool) -> dict[str, Any]:
         f"warning: {path} does not have the checksum in {files.MANIFEST}: made anew from {METRICS}",
         file=sys.stderr,
     )
-    rows = [row for row, _ in ranked(_from_records(results, _ends(results)))]
+    rows = [row for row, _ in ranked(_from_records(results, ends(results)))]
     return {"dataset": _dataset(results), "rows": rows}
 
 
-def _ends(results: Results) -> list[list[Any]]:
-    """Of each run, where it diverged or ran out of patience, and its number of parameters."""
-    folders = sorted((results.path / "parameters").glob("group-*"))
+def ends(results: Results) -> list[End]:
+    """How each run ended."""
+    folders = group_folders.trained(results.path)
     if not folders:
         raise StoreError(f"{results.path} holds no parameters: train it again with another --out")
     notes = load_notes(folders[-1])  # What was known when the last group was trained.
     if notes.get("run") not in results.config.identities:
         raise StoreError(f"{folders[-1]} is of another run: put it back from a copy")
-    ends: list[list[Any]] = notes["results"]
-    return ends
+    return [End(*found) for found in notes["results"]]
 
 
 def dataset_of(results: Results) -> dict[str, Any]:
@@ -260,7 +241,7 @@ def configurations(results: Results) -> Iterator[tuple[dict[str, Any], list[list
 
 
 def _from_records(
-    results: Results, ends: Sequence[Sequence[Any]] | None = None
+    results: Results, ends: Sequence[End] | None = None
 ) -> Iterator[tuple[dict[str, Any], list[list[Record]]]]:
     """The configurations, made of their evaluations; `ends` is known of a run that finished."""
     for indices in results.by_configuration.values():
@@ -268,17 +249,17 @@ def _from_records(
         records = [results.records[index] for index in indices]
         runs = [results.runs[index] for index in indices]
         known = [
-            ends[index] if ends else (_divergence(results.records[index]), None, None)
-            for index in indices
+            ends[index] if ends else End(_divergence(results.records[index])) for index in indices
         ]
         row = row_of(
             config,
             [run["seed"] for run in runs],
-            known[0][2],
+            known[0].parameters,
             records,
             folds=[run.get("fold") for run in runs] if config.get("folds") else None,
-            diverged=[diverged for diverged, _, _ in known],
-            stopped=[stopped for _, stopped, _ in known],
+            diverged=[end.diverged for end in known],
+            stopped=[end.stopped for end in known],
+            kept=[end.kept for end in known],
         )
         yield row, records
 

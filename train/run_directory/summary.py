@@ -6,8 +6,8 @@ import math
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 from train.data import Dataset
 from train.flags.config import Run, flags, replaced
@@ -20,6 +20,22 @@ _NOT_OF_CONFIGURATION = ("seed", "fold", "data_dir", "out", "resume", "tensorboa
 R = TypeVar("R")
 
 
+class End(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        diverged: the step at which its loss was not finite.
+        stopped: the step at which it ran out of patience.
+        parameters: how many numbers its network learns; None where nobody counted.
+        kept: the step whose parameters were kept; None for the last one.
+    """
+
+    diverged: int | None = None
+    stopped: int | None = None
+    parameters: int | None = None
+    kept: int | None = None
+
+
 @dataclass
 class Result:
     """The result of a run of a sweep.
@@ -27,16 +43,12 @@ class Result:
     Attributes:
         run: its flags.
         records: its evaluations.
-        diverged: the step at which its loss was not finite.
-        stopped: the step at which it ran out of patience.
-        parameters: how many numbers its network learns.
+        end: how it ended, as far as is known.
     """
 
     run: Run
     records: list[Record]
-    diverged: int | None = None
-    stopped: int | None = None
-    parameters: int = 0
+    end: End = field(default_factory=End)
 
 
 def row_of(
@@ -48,6 +60,7 @@ def row_of(
     folds: Sequence[int | None] | None = None,
     diverged: Sequence[int | None] | None = None,
     stopped: Sequence[int | None] | None = None,
+    kept: Sequence[int | None] | None = None,
 ) -> dict[str, Any]:
     """Return the results of one configuration.
 
@@ -59,12 +72,14 @@ def row_of(
         folds: the part of the training set that each run held out, with k-fold cross-validation.
         diverged: the step at which the loss of each run was not finite; None where it always was.
         stopped: the step at which each run ran out of patience; None where it did not.
+        kept: the step whose parameters each run kept; None for the last one.
 
     Returns:
-        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped` and, per metric (the loss
-        and accuracy of train, validation and test, as far as there are any), "final" and "best"
-        (the lowest loss, the highest accuracy of the evaluations), each with mean, standard
-        deviation and values over the runs; None for runs that diverged, which the mean leaves out.
+        `config`, `seeds`, `folds`, `parameters`, `diverged`, `stopped`, `kept` and, per metric (the
+        loss and accuracy of train, validation and test, as far as there are any), "final", of the
+        parameters that were kept, and "best" (the lowest loss, the highest accuracy of the
+        evaluations), each with mean, standard deviation and values over the runs; None for runs
+        that diverged, which the mean leaves out.
     """
     steps = list(diverged or [None] * len(seeds))
     result = {
@@ -74,20 +89,30 @@ def row_of(
         "parameters": parameters,
         "diverged": steps,
         "stopped": list(stopped or [None] * len(seeds)),
+        "kept": list(kept or [None] * len(seeds)),
     }
     for name, (kind, declared) in itertools.product(SETS, METRICS.items()):
         metric, best = f"{name}_{kind}", declared.best
         if not any(metric in record for records in runs for record in records):
             continue
         seen = [
-            [r[metric] for r in records if r[metric] is not None] if step is None else None
+            {r["step"]: r[metric] for r in records if r[metric] is not None} if step is None else {}
             for records, step in zip(runs, steps, strict=True)
         ]
+        # What is evaluated on the test set at the end is what was kept; it was seen before on the
+        # other sets.
+        at = [None if name == "test" else step for step in kept or [None] * len(seeds)]
+        last = zip(seen, at, strict=True)
         result[metric] = {
-            "final": spread([values[-1] if values else None for values in seen]),
-            "best": spread([best(values) if values else None for values in seen]),
+            "final": spread([_at(values, step) if values else None for values, step in last]),
+            "best": spread([best(values.values()) if values else None for values in seen]),
         }
     return result
+
+
+def _at(values: dict[int, float], step: int | None) -> float | None:
+    """Return the value at a step, None for the last; of a batch there is none before the first."""
+    return values.get(max(values) if step is None else step)
 
 
 def configuration(flags: dict[str, Any]) -> dict[str, Any]:
@@ -139,15 +164,17 @@ def configurations(results: Sequence[Result]) -> Iterator[tuple[dict[str, Any], 
         config = configuration(flags(several[0].run))
         records = [result.records for result in several]
         folds = [result.run.data.fold or 0 for result in several]
+        ends = [result.end for result in several]
         yield (
             row_of(
                 config,
                 [result.run.training.seed for result in several],
-                several[0].parameters,
+                ends[0].parameters,
                 records,
                 folds=None if several[0].run.data.fold is None else folds,
-                diverged=[result.diverged for result in several],
-                stopped=[result.stopped for result in several],
+                diverged=[end.diverged for end in ends],
+                stopped=[end.stopped for end in ends],
+                kept=[end.kept for end in ends],
             ),
             records,
         )
@@ -183,6 +210,7 @@ def versions() -> dict[str, str]:
 
 
 _LISTS = ("seeds", "diverged", "stopped")
+_LATER = ("folds", "kept")  # Of some rows; the second is younger than the others.
 
 
 def check_rows(summary: dict[str, Any], count: Callable[[dict[str, Any]], int]) -> None:
@@ -203,7 +231,7 @@ def check_rows(summary: dict[str, Any], count: Callable[[dict[str, Any]], int]) 
         runs = count(config) if isinstance(config, dict) else 0
         if not runs or rows.index(row) < number:
             raise ValueError(f"row {number} has a configuration that config.json does not")
-        for name in (*_LISTS, *["folds"] * (row.get("folds") is not None)):
+        for name in (*_LISTS, *(name for name in _LATER if row.get(name) is not None)):
             if not _is_list(row.get(name), runs, math.inf):
                 raise ValueError(f"{name} of row {number} are not those of {runs} runs")
         _check_metrics(row, number, runs)

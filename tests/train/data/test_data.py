@@ -28,7 +28,7 @@ from train.data.__main__ import main
 from train.data.prepare import prepare
 from train.data.sources import Archive, archives
 from train.data.tfds_reader import decode
-from train.errors import DataError
+from train.errors import ConfigError, DataError
 
 REPOSITORY = Path(__file__).parents[3]
 REGISTERED = {name: archives(name) for name in ("mnist", "cifar10")}
@@ -188,8 +188,8 @@ def test_tfds_reads_what_was_prepared(name: str, prepared: Path, tmp_path: Path)
             assert examples[7]["id"] == f"{split}_00007".encode()
         images = [example["image"] for example in examples]
         labels = [example["label"] for example in examples]
-        np.testing.assert_array_equal(getattr(dataset, f"{split}_images"), images)
-        np.testing.assert_array_equal(getattr(dataset, f"{split}_labels"), labels)
+        np.testing.assert_array_equal(getattr(dataset, f"x_{split}"), images)
+        np.testing.assert_array_equal(getattr(dataset, f"y_{split}"), labels)
 
     official = tfds.builder_cls(name)(data_dir=tmp_path / "empty").info
     stored = tfds.builder_from_directory(prepared / name / str(official.version)).info
@@ -438,8 +438,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "splits missing": (edit("dataset_info.json", lambda i: i.pop("splits")), "splits is None, not"),
     "lengths that are a number": (first_split("shardLengths", 30), "'train' is 30, not a list"),
     "length below 0": (first_split("shardLengths", ["-30"]), "'train' is '-30', not a number from"),
-    "length of 10^40": (first_split("shardLengths", [10**40]), "not a number from 0 to 100000"),
-    "too many in all": (first_split("shardLengths", ["99999"] * 2), "is 199998, not a number from"),
+    "length of 10^40": (first_split("shardLengths", [10**40]), "not a number from 0 to 1000000"),
+    "too many in all": (
+        first_split("shardLengths", ["999999"] * 2),
+        "is 1999998, not a number from",
+    ),
     "two shards": (first_split("shardLengths", ["15", "15"]), "No such file: mnist-train.array_re"),
     "two shards, one of them empty": (
         first_split("shardLengths", ["0", "30"]),
@@ -527,14 +530,115 @@ def test_damaged_data(damage: str, prepared: Path, capsys: pytest.CaptureFixture
     assert not out.exists()
 
 
+# Other data sets, whose shape and classes their folder tells.
+
+
+def prepared_as(name: str, prepared: Path) -> Path:
+    """Makes a data set `name` of the one that was prepared as MNIST; returns its version."""
+    version = prepared / name / "3.0.1"
+    shutil.copytree(prepared / "mnist/3.0.1", version)
+    for path in version.glob("mnist-*"):
+        path.rename(path.with_name(path.name.replace("mnist", name, 1)))
+    info(name=name)(version)
+    return version
+
+
+def add_feature(key: str, value: dict[str, Any]) -> Callable[[Path], object]:
+    return edit("features.json", lambda f: f["featuresDict"]["features"].update({key: value}))
+
+
+CLASS_LABEL = "tensorflow_datasets.core.features.class_label_feature.ClassLabel"
+
+
+def test_any_classification_data_set_that_lies_prepared_is_read(
+    prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other labels, texts and splits, as those of CIFAR-100 and SVHN, are passed over."""
+    version = prepared_as("house_numbers", prepared)
+    coarse = {"classLabel": {"numClasses": "2"}, "pythonClassName": CLASS_LABEL}
+    add_feature("coarse_label", coarse)(version)
+    extra = {"name": "extra", "shardLengths": ["531131"] * 3}
+    edit("dataset_info.json", lambda content: content["splits"].append(extra))(version)
+    dataset, mnist = load("house_numbers", prepared), load("mnist", prepared)
+    np.testing.assert_array_equal(dataset.x_train, mnist.x_train)
+    np.testing.assert_array_equal(dataset.y_test, mnist.y_test)
+    assert main(["show", "house_numbers", "--data-dir", str(prepared)]) == 0
+    assert "train        uint8 [30, 28, 28, 1]" in capsys.readouterr().out
+    assert main(["show", "house_number", "--data-dir", str(prepared)]) == 2
+    assert capsys.readouterr().err.endswith("did you mean house_numbers?\n")
+    assert mlp.main(["--dataset", "housenumbers", "--data-dir", str(prepared)]) == 2
+    assert capsys.readouterr().err.endswith("did you mean house_numbers?\n")
+
+
+def test_without_a_test_split_examples_are_held_out(prepared: Path) -> None:
+    version = prepared_as("flowers", prepared)
+    edit("dataset_info.json", lambda content: content["splits"].pop())(version)
+    write_records(version, [example(WHOLE, label % 10) for label in range(40)], "flowers")
+    dataset = load("flowers", prepared)
+    assert (len(dataset.y_train), len(dataset.y_test)) == (30, 10)
+    assert "10 of them, 25% of each class, are held out to test on" in dataset.description
+    with pytest.raises(ConfigError, match=r"--test 0\.5: is used with data that hold no examples"):
+        load("mnist", prepared, test=0.5)
+
+
+def jpeg(height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (width, height), 200).save(file, "jpeg")
+    return file.getvalue()
+
+
+def test_images_without_a_shape_are_of_one_size_or_brought_to_it(prepared: Path) -> None:
+    version = prepared_as("flowers", prepared)
+    edit("dataset_info.json", lambda content: content["splits"].pop())(version)
+    feature("image", "image", "shape", "dimensions", value=["-1", "-1", "1"])(version)
+    several = [example(jpeg(9, 7), label % 2) for label in range(10)]
+    write_records(version, several, "flowers")
+    dataset = load("flowers", prepared)
+    assert dataset.x_train.shape == (8, 9, 7, 1)
+    np.testing.assert_array_equal(dataset.x_train, 200)
+    write_records(version, [*several, example(jpeg(8, 7), 1)], "flowers")
+    with pytest.raises(DataError, match="has 8x7 pixels, other images 9x7; --image-size 9x7"):
+        load("flowers", prepared)
+    assert load("flowers", prepared, image_size="5").x_train.shape == (9, 5, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (info(name="mnist"), "says that the name is 'mnist', not flowers"),
+        (add_feature("box", {"pythonClassName": "os.system"}), "has a feature 'box'; only image"),
+        (
+            feature("image", "image", "shape", "dimensions", value=["9", "9", "4"]),
+            "must be height, width, and 1 or 3 colours",
+        ),
+        (feature("image", "image", "dtype", value="uint16"), "images are 'uint16', not uint8"),
+        (
+            feature("image", "image", "shape", "dimensions", value=["9999", "9999", "3"]),
+            "30 images of 9999x9999x3 are more than 1073741824 values",
+        ),
+        (feature("image", "image", "shape", "dimensions", value=["99", "9", "1"]), "not a PNG of"),
+    ],
+)
+def test_other_data_sets_that_are_damaged(
+    damage: Callable[[Path], object], message: str, prepared: Path
+) -> None:
+    version = prepared_as("flowers", prepared)
+    damage(version)
+    with pytest.raises(DataError) as error:
+        load("flowers", prepared)
+    assert message in one_line(error)
+    assert "prepare it with TensorFlow Datasets" in one_line(error)
+
+
 # Records: what one of them may be, and what a file may claim to hold.
 
 
-def write_records(version: Path, records: list[bytes]) -> None:
+def write_records(version: Path, records: list[bytes], name: str = "mnist") -> None:
     """Replaces the 30 examples to train on."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(version / SHARD), "group_size:1")
+    shard = SHARD.replace("mnist", name)
+    writer = ArrayRecordWriter(str(version / shard), "group_size:1")
     for record in records:
         writer.write(record)
     writer.close()

@@ -224,7 +224,8 @@ def test_vmap_over_seeds_and_numbers_is_single_runs(train_data, test_data, optim
     evaluated = jax.jit(evaluate_all)(states, hypers, test_data)
     losses, corrects = evaluated["loss"], evaluated["accuracy"]
 
-    initialise, train_one, _, evaluate, _ = map(jax.jit, functions)
+    parts = (functions.initialise, functions.train_segment, functions.evaluate)
+    initialise, train_one, evaluate = map(jax.jit, parts)
     for i, (seed, hyper) in enumerate(singles):
         start = initialise(hyper, jax.random.key(seed))
         state, trace = train_one(start, hyper, train_data, orders[i])

@@ -5,18 +5,18 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import precision_score, recall_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from train import compare, data
 from train.data import split as plan
+from train.data.image_file import read_images
 from train.data.sources import data_folder
 from train.evaluate import __main__ as evaluate
-from train.evaluate import trained_network
 from train.evaluate.__main__ import main
-from train.evaluate.image_file import read_images
+from train.flags.config import MlpRun
 from train.mlp import main as train_mlp
 from train.report import figures
-from train.run_directory import reader
+from train.run_directory import reader, rebuilt, trained_network
 
 # Two shapes, batch statistics, bfloat16, and 2 of 4 runs ending before the others of their group.
 SWEEP = [
@@ -79,7 +79,8 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
     assert stored.runs[index].items() >= best.items()
     assert f"run {index} of 4 (hidden {best['hidden']}, steps {best['steps']}), the first" in output
 
-    network, run = reader.run(stored, index)
+    kind, network = rebuilt.made(stored)
+    run = rebuilt.run(stored, index, kind)
     dataset = data.load("digits")
     logits = trained_network.load(stored, index, network, run, dataset)
     logits = logits.logits(logits.sets.test)
@@ -88,10 +89,15 @@ def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, s
         row = found["classes"][number]
         assert row["name"] == name
         assert row["examples"] == (labels == number).sum()
-        kinds = {"accuracy": recall_score, "precision": precision_score}
+        kinds = {"recall": recall_score, "precision": precision_score, "f1": f1_score}
+        assert row["accuracy"] == row["recall"]  # The name of earlier versions.
         for kind, score in kinds.items():
             expected = score(labels, predicted, labels=[number], average=None, zero_division=np.nan)
             assert row[kind] == pytest.approx(expected[0]) or np.isnan(expected[0])
+    for kind, mean in found["macro_average"].items():
+        known = [row[kind] for row in found["classes"] if row[kind] is not None]
+        assert mean == pytest.approx(sum(known) / len(known))
+        assert f"{mean:.4f}" in next(s for s in output.splitlines() if "macro average" in s)
     for true in range(10):
         for other in range(10):
             count = ((labels == true) & (predicted == other)).sum()
@@ -157,7 +163,8 @@ def test_data_are_looked_for_where_they_were_or_where_they_are_here(
     expected = {None: "here", "~/x": "x", str(tmp_path / "x"): "x", "/no/such/folder": "here"}
     for given, name in expected.items():
         flags = [{**stored.runs[0], "data_dir": given}]
-        _, run = reader.run(stored._replace(config=stored.config._replace(runs=flags)), 0)
+        moved = stored._replace(config=stored.config._replace(runs=flags))
+        run = rebuilt.run(moved, 0, MlpRun)
         assert data_folder(run.data.data_dir) == tmp_path / name
 
 
@@ -174,7 +181,8 @@ def test_an_array_is_classified_as_the_data_are(folder, tmp_path, standard, caps
     np.save(tmp_path / "several.npy", images)
     found = predicted(folder, tmp_path, tmp_path / "several.npy")
     stored = reader.read(folder / "one")
-    network, run = reader.run(stored, 0)
+    kind, network = rebuilt.made(stored)
+    run = rebuilt.run(stored, 0, kind)
     network = trained_network.load(stored, 0, network, run, plan.load_for(run))
     logits = network.logits(network.sets.test)[:7].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

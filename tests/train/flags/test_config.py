@@ -16,7 +16,7 @@ from train.engine.optimizers import OPTIMIZERS
 from train.errors import ConfigError
 from train.flags.config import FLAGS, TRACED, Data, Lockstep, Machines, Mlp, MlpRun, Training, flags
 from train.flags.declaration import hidden_widths
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,7 +139,7 @@ def test_every_number_has_a_range():
         if typing.get_type_hints(part)[field.name] in (int, float, int | None, float | None)
         and field.name != "fold"  # Not a flag.
     }
-    texts = {"hidden", "augment", "lockstep", "search", "coordinator"}
+    texts = {"hidden", "augment", "image_size", "lockstep", "search", "coordinator"}
     assert numbers | texts == {name for name, flag in FLAGS.items() if flag.allowed}
     for name in numbers:
         assert not FLAGS[name].allowed.test(math.nan)
@@ -244,12 +244,12 @@ def choices(kind, name):
 def test_the_choices_are_those_of_the_modules_that_cannot_be_imported_there():
     for activation in choices(Mlp, "activation"):
         nets.mlp((3, 2), activation=activation)
-    with pytest.raises(ValueError, match=r"one of \['relu'.*'softplus'\]") as error:
+    with pytest.raises(ValueError, match=r"one of \['relu'.*'identity'\]") as error:
         nets.mlp((3, 2), activation="none")
     assert str(list(choices(Mlp, "activation"))) in str(error.value)
     assert set(choices(Mlp, "norm")) == {"none", *nets.NORMS}
     assert set(choices(Training, "optimizer")) == set(OPTIMIZERS)
-    assert Hyper._fields == TRACED
+    assert Hyper._fields == (*TRACED, "own")
 
 
 def test_help_explains_every_flag(capsys):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from train import COMMANDS, compare, convnet, mlp, training_command
+from train import COMMANDS, compare, convnet, custom, mlp
 from train.__main__ import main as menu
+from train.custom_network import run_kind
 from train.data import __main__ as data
 from train.data.sources import SOURCES
 from train.errors import StoreError
@@ -26,13 +27,20 @@ from train.flags.options import declared
 from train.flags.suggestions import ALIASES, ELSEWHERE, near
 from train.processes import launch
 from train.reproduce import __main__ as reproduce
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
+
+
+def net(classes, *, width: int = 64, rate: float = 0.1):
+    """The network that the examples of train.custom name."""
+
+
 MAINS = {
     "train": menu,
     "train.mlp": mlp.main,
     "train.convnet": convnet.main,
+    "train.custom": custom.main,
     "train.evaluate": evaluate.main,
     "train.compare": compare.main,
     "train.data": data.main,
@@ -41,6 +49,7 @@ MAINS = {
 KINDS = {
     "train.mlp": with_several_values(MlpRun),
     "train.convnet": with_several_values(ConvnetRun),
+    "train.custom": with_several_values(run_kind(net).kind),
     "train.evaluate": evaluate.Arguments,
     "train.compare": compare.Arguments,
     "train.data": {"prepare": data._Prepare, "show": data._Show},
@@ -150,11 +159,11 @@ MISTAKES = [
     ("train.data shwo digits", "shwo: must be one of prepare, show; did you mean show?"),
     (
         "train evalute",
-        "evalute: must be one of mlp, convnet, evaluate, compare, data, reproduce; di",
+        "evalute: must be one of mlp, convnet, custom, evaluate, compare, data, reproduce; di",
     ),
     (
         "train sweep",
-        "sweep: must be one of mlp, convnet, evaluate, compare, data, reproduce; give a",
+        "sweep: must be one of mlp, convnet, custom, evaluate, compare, data, reproduce; give a",
     ),
     ("train mlp --lr 1", "--lr: there is no such flag; did you mean --learning-rate?"),
 ]
@@ -271,6 +280,8 @@ def test_help_fits_and_ends_with_three_examples(said, monkeypatch, page):
     for example in (first, second, third):
         assert example.startswith("  python -m train.")
         name, *words = example.split()[2:]
+        if name == "train.custom":
+            assert words.pop(0) == "net.py:net"
         assert read(KINDS[name], words, "prog", "") is not None
     monkeypatch.setenv("COLUMNS", "50")
     narrow = said(page, "--help")[1].partition("Examples:")[0]
@@ -406,7 +417,7 @@ def test_a_reader_that_leaves_a_training_command_is_spoken_of(said, monkeypatch)
         error.add_note("resume with: python -m train.mlp --resume a")
         raise error
 
-    monkeypatch.setattr(training_command, "_run", closed)
+    monkeypatch.setattr("train.training.command._run", closed)
     monkeypatch.setattr(terminal, "leave_closed_pipe", lambda: left.append(True))
     status, output, errors = said("train.mlp")
     assert (status, output, left) == (128 + signal.SIGPIPE, "", [True])

@@ -10,12 +10,12 @@ from rich.console import Console
 from train import data
 from train.data import Dataset, split
 from train.flags.config import Run
-from train.report import figures
+from train.report import figures, panels
 from train.reproduce import __main__ as reproduce
 from train.reproduce import quick
 from train.reproduce.experiments import EXPERIMENTS
 from train.run_directory import summary
-from train.training_command import parse
+from train.training.command import parse
 
 COMMANDS = [(e, command) for e in EXPERIMENTS for command in e.commands]
 IDS = [f"{e.name}-{number}" for e in EXPERIMENTS for number, _ in enumerate(e.commands, 1)]
@@ -233,7 +233,7 @@ def test_a_heat_map_has_its_flags_in_order(tmp_path, drawn):
             (0.4, 0.01, "2x100", 9),
         ]
     ]
-    figures.heat_map(rows, "learning_rate", "hidden", tmp_path / "f.png", "title", "note")
+    panels.heat_map(rows, "learning_rate", "hidden", tmp_path / "f.png", "title", "note")
     axes = drawn[0].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.01", "0.1"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["2x100", "10x100"]

@@ -25,7 +25,7 @@ from train.mlp import main
 from train.report import figures, progress
 from train.run_directory import checkpoint, checkpoint_manager
 from train.run_directory.directory import RunDirectory
-from train.training_command import parse
+from train.training.command import parse
 
 ROOT = Path(__file__).parents[3]
 
@@ -570,7 +570,7 @@ with Signals() as signals, signals.held():
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (143, f"{int(signal.SIGINT)}\n")
-    assert done.stderr == "saves as soon as it can; a second signal ends it at once\n"
+    assert done.stderr == "Saving… press Ctrl-C again to quit without saving.\n"
 
 
 # --- killed --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import struct
 import jax
 import pytest
 from tensorboardX.proto import event_pb2
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
 from train.mlp import main
@@ -51,6 +52,18 @@ def words(folder):
     }
 
 
+def hparams(folder):
+    """What the HParams page reads, by the end of its tag."""
+    return {
+        value.tag.removeprefix("_hparams_/"): HParamsPluginData.FromString(
+            value.metadata.plugin_data.content
+        )
+        for event in events_of(folder)
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    }
+
+
 def record(step, run=0, **values):
     return {"run": run, "seed": 5, "step": step, "epoch": step / 10, **values}
 
@@ -72,8 +85,9 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_its_metrics(tmp_path, monkeyp
         "epoch": "epoch",
         "seconds": "seconds",
     }
+    names = ["0000_learning-rate=0.1", "0001_learning-rate=1e+30"]
     for run, rate in ((0, "0.1"), (1, "1e+30")):
-        folder = tmp_path / "run" / "tensorboard" / f"run-000{run}"
+        folder = tmp_path / "run" / "tensorboard" / names[run]
         expected = {
             (tag, line["step"]): pytest.approx(line[name], rel=1e-6)
             for line in lines
@@ -86,9 +100,18 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_its_metrics(tmp_path, monkeyp
         first, *_ = found = events_of(folder)
         assert first.file_version == "brain.Event:2"
         assert [e.wall_time for e in found] == sorted(e.wall_time for e in found)
-    assert ("loss/train", 4) in scalars(folder.with_name("run-0000"))
+        content = hparams(folder)
+        values = content["session_start_info"].session_start_info.hparams
+        assert {name: value.number_value for name, value in values.items()} == {
+            "learning-rate": float(rate)
+        }
+        experiment = content["experiment"].experiment
+        assert [info.name for info in experiment.hparam_infos] == ["learning-rate"]
+        of = {info.name.tag for info in experiment.metric_infos}
+        assert of == set(tags) - {"epoch", "seconds"}
+    assert ("loss/train", 4) in scalars(folder.with_name(names[0]))
     assert ("loss/train", 4) not in scalars(folder)  # It diverged.
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["run-0000", "run-0001"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == names
 
 
 def test_what_a_resumed_run_repeats_is_there_once(tmp_path):
@@ -102,6 +125,30 @@ def test_what_a_resumed_run_repeats_is_there_once(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     losses = {step: value for (tag, step), value in scalars(tmp_path).items() if tag == "loss/test"}
     assert losses == {0: 0.0, 10: 10.0, 20: 120.0, 30: 130.0, 40: 140.0}
+
+
+def test_a_resumed_run_goes_on_in_its_folder_of_an_earlier_version(tmp_path):
+    (tmp_path / "run-0001").mkdir()
+    flags = [{"hidden": "5", "steps": 9, "seed": 0}, {"hidden": "5", "steps": 20, "seed": 1}]
+    Events(tmp_path, flags).append(record(0, 1, test_loss=1.0))
+    Events(tmp_path, flags).append(record(0, 0, test_loss=2.0))
+    longer = [run | {"steps": 30} for run in flags]
+    Events(tmp_path, longer).append(record(10, 0, test_loss=2.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000_steps=9_seed=0", "run-0001"]
+
+
+def test_names_of_folders_are_short_and_safe(tmp_path):
+    flags = [
+        {"hidden": f"{n}-" * 99, "dataset": f"../my table {n}.csv", "dropout": n / 3}
+        for n in range(2)
+    ]
+    Events(tmp_path, flags).append(record(0, 1, test_loss=1.0))
+    flags = [{name: run[name] for name in ("dropout", "dataset")} for run in flags]
+    Events(tmp_path, flags).append(record(0, 0, test_loss=1.0))
+    first, second = sorted(path.name for path in tmp_path.iterdir())
+    assert first == "0000_dropout=0_dataset=..-my-table-0.csv"
+    assert len(second) <= 100
+    assert second.startswith("0001_hidden=1-1-1-")
 
 
 def test_a_killed_process_leaves_what_can_be_read_up_to_there(tmp_path):
@@ -125,7 +172,7 @@ def test_more_runs_than_open_files(tmp_path):
             events.append(record(0, run, test_loss=float(run)))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert scalars(tmp_path / "run-0199")["loss/test", 0] == 199.0
+    assert scalars(tmp_path / "0199_seed=199")["loss/test", 0] == 199.0
 
 
 def test_no_flag_no_files(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """A trained network, put together again from its run directory."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,12 @@ from jaxnets import ops
 from train.data import Dataset
 from train.data.split import held_out
 from train.engine import input_pipeline
-from train.engine.hyperparameters import Hyper, hyperparameters
-from train.engine.input_pipeline import Data, Sets
+from train.engine.hyperparameters import Hyper, of_run
+from train.engine.input_pipeline import Affine, Data, Sets
 from train.engine.program import Program, State, make_program
 from train.errors import StoreError
-from train.flags.config import Run, flags
-from train.run_directory import checkpoint
+from train.flags.config import Run
+from train.run_directory import checkpoint, group_folders
 from train.run_directory.reader import Results
 
 
@@ -38,10 +39,10 @@ class Trained(NamedTuple):
         """Return what it makes of the images of `data`, float32 [N, classes]."""
         return np.asarray(jax.jit(self.program.predict)(self.state, self.hyper, data))
 
-    def images(self, images: np.ndarray) -> Data:
-        """Return images, uint8 [N, H, W, C], with the preprocessing; there are no labels."""
-        labels = np.zeros(len(images), np.int32)
-        return self.sets.test._replace(x=jax.device_put(images), y=jax.device_put(labels))
+    def examples(self, inputs: np.ndarray) -> Data:
+        """Return inputs, see `Schema.inputs`, with the preprocessing; there are no labels."""
+        labels = np.zeros(len(inputs), np.int32)
+        return self.sets.test._replace(x=jax.device_put(inputs), y=jax.device_put(labels))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -54,7 +55,14 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(ops.softmax_cross_entropy)(logits, labels))
 
 
-def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) -> Trained:
+def load(
+    stored: Results,
+    index: int,
+    network: Any,
+    run: Run,
+    dataset: Dataset,
+    affine: Affine | None = None,
+) -> Trained:
     """Put the network of a run together.
 
     Args:
@@ -62,23 +70,46 @@ def load(stored: Results, index: int, network: Any, run: Run, dataset: Dataset) 
         index: which run.
         network: that of its command.
         run: its flags.
-        dataset: what it was trained on.
+        dataset: what it was trained on; without examples where `affine` is given.
+        affine: its preprocessing; None to learn it from the data.
 
     Raises:
         StoreError: its parameters are not there.
         CheckpointError: its parameters are damaged, or those of another network.
     """
-    input_shape = dataset.x_train.shape[1:]
+    return put_together(
+        network, run, dataset, lambda shapes: _parameters(stored, index, shapes), affine
+    )
+
+
+def put_together(
+    network: Any,
+    run: Run,
+    dataset: Dataset,
+    learned: Callable[[State], tuple[Any, Any]],
+    affine: Affine | None = None,
+) -> Trained:
+    """Put the network of a run together.
+
+    Args:
+        network: that of its command.
+        run: its flags.
+        dataset: what it was trained on.
+        learned: returns its parameters and statistics, whose shapes and dtypes it is given.
+        affine: its preprocessing; None to learn it from the data.
+    """
+    (run,) = run.settled([run], dataset.x_train.shape[1:], len(dataset.classes))
     program = make_program(
         functools.partial(_of, network, run, len(dataset.classes)),
-        input_shape,
+        dataset.x_train.shape[1:],
         precision=run.training.precision,
     )
-    hyper = hyperparameters(flags(run))
+    hyper = of_run(run)
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
-    params, statistics = _parameters(stored, index, shapes)
+    params, statistics = learned(shapes)
     state = shapes._replace(params=params, statistics=statistics, step=None, key=None, moments=None)
-    sets = input_pipeline.on_device(dataset, run.data.preprocessing, held_out(run, dataset))
+    held = held_out(run, dataset) if affine is None else range(0)
+    sets = input_pipeline.on_device(dataset, run.data.preprocessing, held, affine)
     return Trained(program, hyper, state, sets)
 
 
@@ -89,7 +120,7 @@ def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
 def _parameters(stored: Results, index: int, shapes: State) -> tuple[Any, Any]:
     """The parameters and statistics of a run, out of those of its group."""
     path = stored.path
-    for folder in sorted((path / "parameters").glob("group-*")):
+    for folder in group_folders.trained(path):
         notes = checkpoint.load_notes(folder)
         if notes.get("run") not in stored.config.identities:
             raise StoreError(f"{folder} is of another run: put it back from a copy")

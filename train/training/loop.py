@@ -10,11 +10,11 @@ from train.flags.config import R
 from train.flags.sweep import Group, Sweep
 from train.metrics import names_on
 from train.processes import collectives
-from train.processes.signals import Signals, Stopped
+from train.processes.signals import Interruption, Signals, Stopped
 from train.report.progress import Progress
-from train.run_directory.checkpoint_manager import Saver
 from train.run_directory.directory import RunDirectory
-from train.run_directory.summary import Result
+from train.run_directory.keeper import Keeper
+from train.run_directory.summary import End, Result
 
 if TYPE_CHECKING:  # It needs JAX, which is slow to import.
     from train.engine.trainer import Trainer
@@ -24,20 +24,20 @@ class Loop(NamedTuple):
     """What trains the groups of a sweep, one after the other.
 
     Attributes:
-        directory: where the evaluations go.
+        directory: where the evaluations are written; None to write nothing.
         known: what is known of each run of the sweep.
-        saver: saves the groups, and what is known.
-        progress: shows how far they are.
+        saver: keeps or saves what the groups learn.
         signals: end the training where it can be resumed.
     """
 
-    directory: RunDirectory
+    directory: RunDirectory | None
     known: Sequence[Result]
-    saver: Saver
-    progress: Progress
-    signals: Signals
+    saver: Keeper
+    signals: Signals | Interruption
 
-    def train(self, trainer: "Trainer", group: Group, number: int, words: str) -> None:
+    def train(
+        self, trainer: "Trainer", group: Group, number: int, words: str, progress: Progress
+    ) -> None:
         """Train a group and save it: from time to time, at its end, and where a signal comes.
 
         Args:
@@ -45,15 +45,16 @@ class Loop(NamedTuple):
             group: the runs.
             number: of the group, from 1 on.
             words: what to call the group; empty for the only one.
+            progress: shows how far it is.
 
         Raises:
             Stopped: a signal came; says after which step.
             FloatingPointError: the loss of the only run is not finite.
         """
         with self.signals.held():
-            for _ in _stoppable(self._evaluated(trainer, group)):
+            for _ in _stoppable(self._evaluated(trainer, group, progress)):
                 received = self._received()
-                self.saver.offer(number, trainer, now=received is not None)
+                self.saver.offer(number, trainer, group, now=received is not None)
                 if received is not None:
                     within = f" of {words}" if words else ""
                     raise Stopped(received, f" after step {trainer.step}{within}")
@@ -67,13 +68,13 @@ class Loop(NamedTuple):
         received = collectives.gathered(self.signals.received)
         return next((number for number in received if number), None)
 
-    def _evaluated(self, trainer: "Trainer", group: Group) -> Iterator[None]:
+    def _evaluated(self, trainer: "Trainer", group: Group, progress: Progress) -> Iterator[None]:
         """Train a group, and give each run its evaluations, those that it would have alone.
 
         Wherever there is a yield, all can be saved.
         """
         training = group.shape.training
-        for evaluated in trainer.train(group.ends, self.progress.advance):
+        for evaluated in trainer.train(group.ends, progress.advance):
             if not evaluated:
                 yield
                 continue
@@ -85,11 +86,13 @@ class Loop(NamedTuple):
                     raise FloatingPointError(divergence[1])
                 for index, end in readers.items():
                     result = self.known[index]
-                    result.parameters = trainer.parameters
-                    if divergence and divergence[0] <= end:
-                        result.diverged = divergence[0]
-                    if stopped is not None and stopped < end:
-                        result.stopped = end = stopped
+                    result.end = End(
+                        divergence[0] if divergence and divergence[0] <= end else None,
+                        stopped if stopped is not None and stopped < end else None,
+                        trainer.parameters,
+                        trainer.kept.get(trained) if step <= end else result.end.kept,
+                    )
+                    end = min(end, result.end.stopped or end)
                     if step == end:
                         ended[index] = trained
                     if step == end or (step < end and step % training.eval_every == 0):
@@ -97,10 +100,11 @@ class Loop(NamedTuple):
                         if step < end and not training.test_curve:
                             line.update(dict.fromkeys(names_on("test")))  # Another run ends here.
                         result.records.append(line)
-                        self.directory.append(line)
+                        if self.directory is not None:
+                            self.directory.append(line)
                         shown.append(line)
             self.saver.keep(trainer, ended)
-            self.progress.evaluated(shown)
+            progress.evaluated(shown)
             yield
 
 
@@ -125,13 +129,18 @@ def directory_of(sweep: Sweep[R], name: str) -> RunDirectory:
 
 
 @contextlib.contextmanager
-def resumable(directory: RunDirectory, name: str, new: bool) -> Iterator[str]:
+def resumable(directory: RunDirectory, started: str, new: bool) -> Iterator[str]:
     """Add "resume with: ..." to any error that stops the run, and yield that text.
 
     A new run that does not fit into memory is removed.
+
+    Args:
+        directory: the run directory.
+        started: the words that start the command.
+        new: whether it is a new run.
     """
     path = shlex.quote(str(directory.path))
-    advice = f"resume with: python -m train.{name} --resume {path}"
+    advice = f"resume with: {started} --resume {path}"
     try:
         yield advice
     except MemoryError:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.evaluate.image_file import FORMATS, MOST_PIXELS, ImageError, read_images
+from train.data.image_file import FORMATS, MOST_PIXELS, read_images
+from train.errors import DataError
 
 GREY = np.zeros((8, 8, 1), np.uint8)
 COLOUR = np.zeros((32, 32, 3), np.uint8)
@@ -21,10 +22,10 @@ POINT = np.zeros((1, 2, 1), np.float32)
 
 
 def refused(path, like=GREY, largest=255):
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(DataError) as error:
         read_images(path, like, largest)
     message = str(error.value)
-    assert message.startswith(f"--predict {path}: ")
+    assert message.startswith(f"{path}: ")
     assert "\n" not in message
     return message
 
@@ -186,7 +187,7 @@ def test_what_is_not_a_file_is_not_opened(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     for name in ("pipe.png", "zeros.npy", "folder.png", "loop.png", "missing.png", "a\nb.png"):
-        with pytest.raises(ImageError, match=r"^[^\n]*: is not a file$"):
+        with pytest.raises(DataError, match=r"^[^\n]*: is not a file$"):
             read_images(tmp_path / name, GREY, 16)
 
 
@@ -194,7 +195,7 @@ def test_a_file_below_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
     assert read_images(Path("~/a.npy"), GREY, 16)[0].shape == (1, 8, 8, 1)
-    with pytest.raises(ImageError, match=r"~nobody-at-all/a\.npy: is not a file"):
+    with pytest.raises(DataError, match=r"~nobody-at-all/a\.npy: is not a file"):
         read_images(Path("~nobody-at-all/a.npy"), GREY, 16)
 
 
@@ -401,9 +402,9 @@ def test_files_changed_at_random_are_images_or_refused_in_one_line(tmp_path, cap
         like, largest = [(GREY, 16), (GREY, 255), (COLOUR, 255)][number % 3]
         try:
             images, words = read_images(path, like, largest)
-        except ImageError as error:
+        except DataError as error:
             refusals += 1
-            assert str(error).startswith(f"--predict {path}: ")  # noqa: PT017
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017
             assert str(error).isprintable()  # noqa: PT017
             assert len(str(error)) < 1000  # noqa: PT017
         else:
