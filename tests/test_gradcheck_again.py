@@ -53,7 +53,10 @@ def test_other_labels_are_another_program():
     wrong_for_two = jax.custom_vjp(lambda x, k: x[k])
     wrong_for_two.defvjp(
         lambda x, k: (x[k], (x, k)),
-        lambda res, dy: (jnp.zeros_like(res[0]).at[jnp.where(res[1] == 2, 0, res[1])].add(dy), None),
+        lambda res, dy: (
+            jnp.zeros_like(res[0]).at[jnp.where(res[1] == 2, 0, res[1])].add(dy),
+            None,
+        ),
     )
     assert gradcheck(wrong_for_two, X, jnp.asarray(1)).ok
     assert not gradcheck(wrong_for_two, X, jnp.asarray(2)).ok
