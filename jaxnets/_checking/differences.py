@@ -178,8 +178,7 @@ class _Lines:
         return self.case.key(("line", name, self.differentiated == self.case.twin))
 
     def _read(self):
-        jaxpr = jax.make_jaxpr(self._summed)(*self.case.floats)
-        return jaxpr, largest_size(jaxpr.jaxpr)
+        return (jaxpr := jax.make_jaxpr(self._summed)(*self.case.floats)), largest_size(jaxpr.jaxpr)
 
     def _products(self, floats):
         outputs = self.case.function(*self.case.filled(floats))
