@@ -252,16 +252,18 @@ def _attention(name, mask):
     return (lambda q, k, v: function(q, k, v, ones)) if mask else function, arguments
 
 
-for _name, _mask in (
-    ("flash_attention", True), ("causal_flash_attention", False),
-    ("cosine_sim_flash_attention", True),
-):  # fmt: skip
+for _name, _mask in (("flash_attention", True), ("causal_flash_attention", False)):
+    # Its EPSILON of 1e-10 is added to what the softmax is divided by.
     FUNCTIONS.append(
         Function(
-            "flash-attention-jax", _name, "custom_vjp, scan",
-            lambda name=_name, mask=_mask: _attention(name, mask), {}, "",
+            "flash-attention-jax",
+            _name,
+            "custom_vjp, scan",
+            lambda name=_name, mask=_mask: _attention(name, mask),
+            {"rtol": 1e-9, "atol": 1e-9},
+            "",
         )
-    )  # fmt: skip
+    )
 
 
 def _strengths(n):

@@ -80,7 +80,7 @@ def _index() -> None:
     )
     add(
         "cumulative",
-        jnp.cumsum,
+        lambda x: jnp.cumsum(x),
         lambda o, dy, x: (jnp.cumsum(dy) if o else jnp.cumsum(dy[::-1])[::-1],),
         V,
     )
@@ -244,16 +244,13 @@ def _ties() -> None:
         tied,
     )
 
-    def strided(o, dy, x):
-        def numpy(a, d):
-            return (np.asfortranarray(a).ravel("K" if o else "C").reshape(a.shape) * 2 * d).astype(
-                a.dtype
-            )
-
-        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        return (jax.pure_callback(numpy, shape, x, dy, vmap_method="sequential"),)
-
-    _add("not contiguous", "order of memory", jnp.square, strided, X)
+    _add(
+        "not contiguous",
+        "order of memory",
+        jnp.square,
+        lambda o, dy, x: (2 * (x.T if o else x).reshape(x.shape) * dy,),
+        X,
+    )
 
 
 def _residuals() -> None:
@@ -292,17 +289,22 @@ def _closures() -> None:
     BUGS.append(Bug("stale closure", "counter", factor))
     once = make(lambda x, o, n: np.asarray(1 + 0.5 * o * (n == 0)), lambda k, x: jnp.cos(x) * k[0])
     BUGS.append(Bug("stale closure", "first call's", once))
-    for first in (2, 3, 5):
+    for name, wrong in {
+        "factor": lambda right: 2.0 * right,
+        "0.1 %": lambda right: 1.001 * right,
+        "zero": jnp.zeros_like,
+    }.items():
 
-        def later(off, first=first):
+        def later(off, wrong=wrong):
             calls = itertools.count(1)
 
-            def backward(off, dy, x):
-                return (jnp.cos(x) * dy * (1.0 + off * (next(calls) >= first)),)
+            def backward(res, dy):
+                right = jnp.cos(res[0]) * dy
+                return (wrong(right) if off and next(calls) > 1 else right,)
 
-            return with_rule(jnp.sin, lambda res, dy: backward(off, dy, *res)), V
+            return with_rule(jnp.sin, backward), V
 
-        BUGS.append(Bug("from a later call on", f"call {first}", later))
+        BUGS.append(Bug("from the second call on", name, later))
 
 
 def _missing() -> None:
@@ -368,10 +370,9 @@ for _part in (
     _part()
 
 
-def by_gradcheck(function: Callable, args: tuple, dtype: str) -> bool:
-    """Return whether gradcheck, by its checks in `dtype`, finds something."""
-    report = gradcheck(function, *args)
-    return any(check.dtype == dtype for check in report.failures)
+def by_gradcheck(function: Callable, args: tuple) -> bool:
+    """Return whether gradcheck finds something."""
+    return not gradcheck(function, *args).ok
 
 
 def by_peer(check: Callable, function: Callable, args: tuple) -> bool:
@@ -403,7 +404,7 @@ def main() -> int:
                         args = jax.tree.map(
                             lambda x, w=wide: jnp.asarray(x, w.get(str(x.dtype), x.dtype)), args
                         )
-                        result = by_gradcheck(function, tuple(args), dtype)
+                        result = by_gradcheck(function, tuple(args))
                         if result != bool(wrong):
                             what = "missed" if wrong else "alarm"
                             off.append(f"{bug.kind}: {bug.name} in {dtype}: {what}")
