@@ -40,6 +40,11 @@ def _():
     return _decay(lambda diffrax: diffrax.RecursiveCheckpointAdjoint())
 
 
+@_function("diffrax", "BacksolveAdjoint", "custom_vjp, while_loop", rtol=1e-3, atol=1e-4)
+def _():
+    return _decay(lambda diffrax: diffrax.BacksolveAdjoint())
+
+
 @_function("lineax", "linear_solve", "primitive")
 def _():
     import lineax
