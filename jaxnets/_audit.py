@@ -5,6 +5,7 @@ Long: what is found in a program and how it is measured read each other.
 
 import itertools
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ class Audit:
         if not self.rules:
             hidden = "a gradient that it takes itself hides its rules"
             return f"audit {self.function}: no hand-written gradient ({hidden})"
-        rows = [("rule", "verdict", "error", "saved", "time", "calls", "shapes", "defined at")]
+        rows = [("rule", "verdict", "error", "saved", "time", "calls")]
         rows += [
             (
                 rule.name,
@@ -108,25 +109,30 @@ class Audit:
                 _ratio(rule, "residual_bytes"),
                 _ratio(rule, "seconds"),
                 str(rule.calls),
-                " ".join(rule.shapes),
-                rule.place,
             )
             for rule in self.rules
         ]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
-        count = len(self.rules)
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        count = f"{len(self.rules)} rule{'s' if len(self.rules) > 1 else ''}"
         bad = sum(rule.verdict != "ok" for rule in self.rules)
         verdict = f"{bad} not ok" if bad else "all ok"
-        lines = [f"audit {self.function}: {count} rules, {verdict}"]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            lines.append("  " + "  ".join([*cells, row[-1]]))
+        lines = [f"audit {self.function}: {count}, {verdict}"]
+        for k, row in enumerate(rows):
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines.append("  " + "  ".join(cells).rstrip())
+            if k:
+                lines += _indented(" ".join(self.rules[k - 1].shapes))
+                lines.append(f"    {self.rules[k - 1].place}")
         lines.append("  error: beside the largest entry; saved, time: beside autodiff's")
         for rule in self.rules:
             if rule.verdict != "ok":
                 said = str(rule.report) if rule.report else f"{rule.name}: {rule.reason}"
                 lines += ["", said]
         return "\n".join(lines)
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="    ")
 
 
 def _error(rule: Rule) -> str:

@@ -20,6 +20,8 @@ from jaxnets._checking.contract import (
     CHECKS,
     Contract,
     check_second_differences,
+    signed,
+    signed_by_body,
     unless_twin_raises,
 )
 from jaxnets._checking.differences import finite_differences
@@ -204,12 +206,12 @@ class GradCheck:
                     # Such as a loop whose carry is float32 by name.
                     checks.append(_no_float64(one_line(error)))
         if self.reference is None:
-            given = given.signed()
+            given = signed_by_body(given)
             if exact is not None:
                 with jax.enable_x64(True):
-                    exact = exact.signed()
+                    exact = signed_by_body(exact)
         reference, exact_results, given_results = _results(given, exact, rng)
-        found = [r for r in (exact_results, given_results) if isinstance(r, Results)]
+        found = any(isinstance(r, Results) for r in (exact_results, given_results))
         if exact is not None and found and not isinstance(exact_results, Results):
             # Autodiff in the dtype given is then the best reference there is.
             checks.append(_no_float64(str(exact_results)))
@@ -227,15 +229,18 @@ class GradCheck:
         if narrow_too or exact is None:
             better = exact_results if isinstance(exact_results, Results) else None
             checks += contract(given, given_results, better)
+            del better
+        del given_results  # Of a large case results are large.
         if exact is not None:
             with jax.enable_x64(True):
                 checks += contract(exact, exact_results, None)
-        last = (exact or given).traced_once()
+        del exact_results
         with jax.enable_x64(exact is not None or jnp.result_type(float) == jnp.float64):
+            last = signed(exact or given).traced_once()
             alone = self.reference is None and (exact is not None or not found)
             if alone and wanted("finite differences"):
                 checks += self._differences(last, rng, alone=not found)
-            rules_kept = exact is not None and has_rules(exact, ("custom_jvp_call",))
+            rules_kept = exact is not None and has_rules(last, ("custom_jvp_call",))
             if rules_kept and wanted("second differences"):
                 checks.append(check_second_differences("second differences", last))
         if time.monotonic() > stop:

@@ -81,6 +81,8 @@ def test_a_training_loss():
     relu = [rule for rule in found.rules if "relu" in rule.name]
     assert [rule.calls for rule in relu] == [2]
     assert len(found.rules) == 4
+    table = [line for line in str(found).splitlines() if ".py:" not in line]
+    assert max(map(len, table)) <= 80
     assert all(rule.costs is not None and rule.costs.explicit.seconds > 0 for rule in relu)
     content = json.loads(found.to_json())
     assert [rule["name"] for rule in content["rules"]] == [rule.name for rule in found.rules]

@@ -96,7 +96,7 @@ def test_audit(run, user_module):
     shapes = ("--shapes", "4,3", "3")
     status, out, _ = run("audit", f"{user_module}:right", *shapes)
     assert status == 0
-    assert out.startswith("audit right: 1 rules, all ok")
+    assert out.startswith("audit right: 1 rule, all ok")
     status, out, _ = run("audit", f"{user_module}:wrong", *shapes)
     assert status == 1
     assert "failed in float32: vjp: gradient of args[0]" in out

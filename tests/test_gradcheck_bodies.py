@@ -256,3 +256,21 @@ def test_an_nnx_module_whose_state_a_call_updates():
     check = gradcheck.replace(only=("vjp",), wrt=("x",), dtypes=("float32",))
     assert check(lambda module, x: module(x), module, x).ok
     assert check.replace(wrt=())(module, x).ok
+
+
+def test_second_order_of_a_rule_that_reads_half_of_a_symmetric_matrix():
+    """Its derivatives mean something in their symmetric part alone."""
+
+    @jax.custom_jvp
+    def determinant(a):
+        return a[0, 0] * a[1, 1] - a[1, 0] ** 2
+
+    @determinant.defjvp
+    def _(primals, tangents):
+        (a,), (t,) = primals, tangents
+        slope = t[0, 0] * a[1, 1] + t[1, 1] * a[0, 0] - a[1, 0] * (t[0, 1] + t[1, 0])
+        return determinant(a), slope
+
+    report = gradcheck(determinant, jnp.asarray([[2.0, 0.5], [0.5, 1.5]]))
+    assert report.ok, report
+    assert "second differences" in [c.name for c in report.checks if c.status == "passed"]

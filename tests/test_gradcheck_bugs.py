@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import gradcheck
+from tests.benchmarks.wrong_rules import BUGS as BUGS_OF_OTHERS
 
 X = jnp.asarray(np.random.default_rng(3).standard_normal((3, 4)), jnp.float32)
 CHECK = gradcheck.replace(skip=("second order", "hessian", "vmap"))
@@ -131,3 +132,14 @@ def test_the_bug_is_found_and_its_right_twin_passes(bug):
         wrong = CHECK(*bug(1))
     assert right.ok, right
     assert wrong.failures, wrong
+
+
+def test_further_wrong_rules_differ_from_their_right_twins_in_the_rule_alone():
+    """`python -m tests.benchmarks.wrong_rules` checks them all; here one of each kind is called."""
+    assert len({(bug.kind, bug.name) for bug in BUGS_OF_OTHERS}) >= 60
+    for bug in {bug.kind: bug for bug in BUGS_OF_OTHERS}.values():
+        with jax.numpy_dtype_promotion("standard"):
+            (right, *args), (wrong, *_) = bug.make(0), bug.make(1)
+            pairs = zip(*(jax.tree.leaves(f(*args)) for f in (right, wrong)), strict=True)
+        for one, other in pairs:
+            np.testing.assert_array_equal(one, other)

@@ -42,6 +42,7 @@ class Case:
         unchecked: what is held constant and which outputs are not compared, each with its type.
         eager: whether the function has to be run operation by operation.
         signature: equal for two cases whose programs are the same; None if that is not known.
+        rules: the traced program of the forward and the backward that the signature is of.
     """
 
     function: Callable
@@ -55,7 +56,8 @@ class Case:
     plain: Callable
     unchecked: tuple[str, ...] = ()
     eager: bool = False
-    signature: Hashable | None = None
+    signature: tuple | None = None
+    rules: Any = None
 
     @property
     def floats(self) -> list:
@@ -92,31 +94,13 @@ class Case:
         """Return under what a program of this name is remembered; None if it cannot be."""
         return None if self.signature is None or name is None else (self.signature, name)
 
-    def signed(self) -> "Case":
-        """Return the case with its signature, by the programs of its body and of its gradient."""
-        if self.eager:
-            return self
-        try:
-            traced = [
-                jax.jit(lambda *leaves: self.plain(*leaves)).trace(*self.leaves),
-                jax.jit(lambda *a: vjp(self.explicit, *a)).trace(self.floats, self.cotangents),
-            ]
-            texts = [programs.text_of(one.jaxpr.jaxpr, one.jaxpr.consts) for one in traced]
-        except Exception:
-            return replace(self, signature=None)
-        held = [x for k, x in enumerate(self.leaves) if k not in self.differentiated]
-        arrays = [*held, *self.cotangents, *self.others, *self.directions]
-        contents = tuple(map(programs.contents_of, arrays))
-        positions = tuple(self.differentiated)
-        return replace(self, signature=(*texts, contents, positions, self.dtype))
-
     def traced_once(self) -> "Case":
         """Return the case with a function that all programs share, instead of tracing its own."""
         return self if self.eager else replace(self, function=jax.jit(self.function))
 
     def without_rules(self) -> "Case":
         """Return the case of the function without its rules."""
-        return replace(self, function=self.plain, signature=None)
+        return replace(self, function=self.plain, signature=None, rules=None)
 
     def in_float64(self) -> "Case":
         """Return the same point, exactly, in float64; call under `jax.enable_x64(True)`."""

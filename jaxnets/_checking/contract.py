@@ -10,13 +10,23 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from jaxnets._checking import linearity, mapping
 from jaxnets._checking.case import Case, gradient_of_gradient, hessian_product, structured, vjp
+from jaxnets._checking.causes import missing_term
 from jaxnets._checking.differences import second_differences
 from jaxnets._checking.interpreter import RULE, equations
 from jaxnets._checking.mapping import output_labels
-from jaxnets._checking.programs import LARGE, each, one_line, remembered, run_eagerly
+from jaxnets._checking.programs import (
+    LARGE,
+    contents_of,
+    each,
+    one_line,
+    remembered,
+    run_eagerly,
+    text_of,
+)
 from jaxnets._checking.reference import ALLOWANCE, Expectation, along
 from jaxnets._checking.rounding import rounding_spread
 from jaxnets._checking.verdict import Check, compare
@@ -61,6 +71,7 @@ class Contract(NamedTuple):
     def checks(self) -> Iterator[Check]:
         """Run the checks that are wanted."""
         case, expected, wanted, _ = self
+        case = signed(case)
         try:
             main = _run_main(case)
             compiles = Check("jit", case.dtype, "passed")
@@ -70,11 +81,11 @@ class Contract(NamedTuple):
         except Exception as error:
             raised = f"raises {one_line(error)}"
             try:
-                main = _run_main(replace(case, eager=True))
+                main = _run_main(replace(case, eager=True, rules=None))
             except Exception:
                 yield unless_twin_raises("vjp", case, raised, _run_main)
                 return
-            case = replace(case, eager=True)
+            case = replace(case, eager=True, rules=None)
             compiles = Check("jit", case.dtype, "failed", raised)
         if wanted("vjp") and expected.gradients is not None:
             yield from _check_vjp("vjp", case, expected, main, self.project)
@@ -83,11 +94,14 @@ class Contract(NamedTuple):
             ("dtype", _check_dtype),
             ("finite", _check_finite),
             ("linear", _check_linear),
-            ("repeat", _check_repeat),
         ):
             if wanted(name):
                 yield check(name, case, expected, main)
-        del main  # Of a large case it is large.
+        # Of a large case the stacks are large.
+        main = main._replace(gradients=[stack[:1].copy() for stack in main.gradients])
+        if wanted("repeat"):
+            yield _check_repeat("repeat", case, main)
+        del main
         raw, case = case, case.traced_once()
         if wanted("jit"):
             yield compiles
@@ -107,13 +121,58 @@ def unless_twin_raises(name: str, case: Case, raised: str, check: Callable) -> C
     return Check(name, case.dtype, "failed", raised)
 
 
+def signed_by_body(case: Case) -> Case:
+    """Return the case with the signature of its function without rules."""
+    if case.eager:
+        return case
+    try:
+        body = jax.jit(lambda *leaves: case.plain(*leaves)).trace(*case.leaves).jaxpr
+        text = text_of(body.jaxpr, body.consts)
+    except Exception:  # Whoever runs it says so.
+        return case
+    held = [x for k, x in enumerate(case.leaves) if k not in case.differentiated]
+    arrays = [*held, *case.cotangents, *case.others, *case.directions]
+    contents = tuple(map(contents_of, arrays))
+    return replace(case, signature=(text, contents, tuple(case.differentiated), case.dtype))
+
+
+def signed(case: Case) -> Case:
+    """Return the case with a signature that counts its rules as well, as they are traced now."""
+    if case.signature is None:
+        return case
+    body, stacks = case.signature[:4], _shapes_of_stacks(case)
+    try:
+        program = jax.jit(lambda *a: _values_and_gradients(case, *a))
+        rules = program.trace(case.floats, stacks).jaxpr
+        signature = *body, text_of(rules.jaxpr, rules.consts)
+    except Exception:
+        return replace(case, signature=None, rules=None)
+    return replace(case, signature=signature, rules=rules)
+
+
+def _shapes_of_stacks(case):
+    empty = [np.zeros(0, np.asarray(cotangent).dtype) for cotangent in case.cotangents]
+    none, _ = linearity.cotangents(replace(case, cotangents=empty, others=empty))
+    pairs = zip(none, case.cotangents, strict=True)
+    return [jax.ShapeDtypeStruct((len(a), *np.shape(b)), a.dtype) for a, b in pairs]
+
+
+def _values_and_gradients(case, floats, stacks):
+    values, pullback = jax.vjp(case.explicit, *floats)
+    return [*values, *each(lambda cotangents: pullback(list(cotangents)), stacks)]
+
+
 def _run_main(case: Case) -> Main:
     stacks, combinations = linearity.cotangents(case)
+    count = len(case.cotangents)
 
     def program(floats, stacks):
         primal = case.explicit(*floats)
-        values, pullback = jax.vjp(case.explicit, *floats)
-        return primal, values, each(lambda cotangents: pullback(list(cotangents)), stacks)
+        if case.rules is None:
+            results = _values_and_gradients(case, floats, stacks)
+        else:
+            results = core.jaxpr_as_fun(case.rules)(*floats, *stacks)
+        return primal, results[:count], results[count:]
 
     primal, values, gradients = case.run(program, case.floats, stacks, name="main")
     return Main(list(primal), list(values), list(gradients), combinations)
@@ -141,6 +200,13 @@ def _check_vjp(name, case, expected, main, project):
             want = np.asarray(project(argument, want), np.float64)
             allowed = np.full_like(want, np.max(allowed, initial=0.0))
         check = compare(name, case.dtype, [label], [got], [want], [allowed], [terms])
+        # A pattern of the whole array says more.
+        if (
+            check.status == "failed"
+            and "everywhere" not in check.message
+            and "transpose" not in (check.message)
+        ):
+            check = replace(check, message=check.message + missing_term(case, k))
         # A gradient without entries cannot be wrong.
         yield replace(check, gradient=argument if value.size else "")
 
@@ -215,11 +281,11 @@ def _check_linear(name, case, expected, main):
     return replace(worst, ulps=max((check.ulps for check in checks), default=0.0))
 
 
-def _check_repeat(name, case, expected, main):
+def _check_repeat(name, case, main):
     """Trace and run it once more: the same program gives the same bits."""
     try:
         # The program of another trace; of the same text it is the one that was compiled.
-        again = _run_main(case.signed())
+        again = _run_main(signed(case))
     except Exception as error:
         message = f"runs once and then raises {one_line(error)}"
         return Check(name, case.dtype, "failed", message)
@@ -306,6 +372,13 @@ def _against_differences(name, case, labels, got):
         derivatives, errors = second_differences(case)
     except Exception as error:
         return Check(name, case.dtype, "skipped", f"no reference: {one_line(error)}")
+    got, derivatives = (
+        [
+            structured(value, np.asarray(part))
+            for value, part in zip(case.floats, parts, strict=True)
+        ]
+        for parts in (got, derivatives)
+    )
     sizes = [max(_largest(a), _largest(b)) for a, b in zip(derivatives, got, strict=True)]
     if any(e.max(initial=0.0) > 1e-3 * size for e, size in zip(errors, sizes, strict=True)):
         return Check(name, case.dtype, "skipped", "no smooth point: the gradient has a kink nearby")

@@ -1,5 +1,6 @@
 """Central finite differences of a function, which know nothing of any rule of differentiation."""
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -89,16 +90,13 @@ def _as_check(name, case, argument, slope, gradient) -> Check:
     if slope.verdict == "hidden":
         message = f"rounding hides the slope in {argument}"
         return Check(name, case.dtype, "inconclusive", message, 0.0, gradient)
-    if slope.verdict == "rough":
-        message = f"no smooth point found near {argument}"
-        return Check(name, case.dtype, "skipped", message, 0.0, gradient)
+    message = f"no smooth point found near {argument}" if slope.verdict == "rough" else ""
     if slope.verdict == "own":
         message = (
             f"autodiff's own gradient of {argument} differs from central differences as well: if f "
             "assumes a structure of it, let project= keep it"
         )
-        return Check(name, case.dtype, "skipped", message, 0.0, gradient)
-    return Check(name, case.dtype, "passed", "", 0.0, gradient)
+    return Check(name, case.dtype, "skipped" if message else "passed", message, 0.0, gradient)
 
 
 def _judge(lines, position, rng, project, judged) -> _Slope:
@@ -170,8 +168,8 @@ class _Lines:
         self.pools = np.zeros((1, 1), np.int8)
         self.jaxpr = None
         if not case.eager:
-            self.jaxpr, size = remembered(self._key("rounded"), self._read)
-            if self.jaxpr is not None:
+            with contextlib.suppress(Exception):
+                self.jaxpr, size = remembered(self._key("rounded"), self._read)
                 self.pools = pools_for(size, np.random.default_rng(0))
         self.call: Callable | None = None
         self.tolerance: Tolerance | None = None
@@ -180,11 +178,7 @@ class _Lines:
         return self.case.key(("line", name, self.differentiated == self.case.twin))
 
     def _read(self):
-        try:
-            jaxpr = jax.make_jaxpr(self._summed)(*self.case.floats)
-        except Exception:
-            return None, 0
-        return jaxpr, largest_size(jaxpr.jaxpr)
+        return (jaxpr := jax.make_jaxpr(self._summed)(*self.case.floats)), largest_size(jaxpr.jaxpr)
 
     def _products(self, floats):
         outputs = self.case.function(*self.case.filled(floats))
@@ -221,9 +215,6 @@ class _Lines:
             largest = jnp.maximum(largest, jnp.max(jnp.abs(_widest(slope)), initial=0.0))
         return sums, sizes[0], expected, typical, noise, largest
 
-    def _compiled(self, arguments):
-        return remembered(self._key("slope"), lambda: compiled(self._program, *arguments))
-
     @np.errstate(invalid="ignore", over="ignore")  # Infinite values are rough, not an error.
     def along(self, floats, position, direction, step) -> _Slope:
         """Compare the slope of <cotangents, f> along `direction` with <gradient, direction>."""
@@ -238,7 +229,10 @@ class _Lines:
             self.pools,
         )
         if self.call is None:
-            self.call = self._program if self.case.eager else self._compiled(arguments)
+            self.call = self._program
+            if not self.case.eager:
+                key = self._key("slope")
+                self.call = remembered(key, lambda: compiled(self._program, *arguments))
         if self.case.eager:
             arguments = jax.tree.map(jnp.asarray, arguments)
         sums, size, expected, typical, noise, largest = (

@@ -213,11 +213,16 @@ def expectation(
     if given.second:
         second = _expected(given.second, exact.second if exact else None)
     gradients = Expected(first.values[count:], first.allowed[count:])
+    relative = _relative(first, given.first.epsilons)
+    for k, (name, values) in enumerate(zip(case.float_names, gradients.values, strict=True)):
+        # What a declared tolerance allows, it allows under vmap and for other cotangents as well.
+        largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+        relative[count + k] += tolerance.beside(name, largest) / (largest or 1.0)
     return Expectation(
         Expected(first.values[:count], first.allowed[:count]),
         _widened(case, gradients, tolerance),
         second and _widened(case, second, tolerance),
-        _relative(first, given.first.epsilons),
+        relative,
         probes or [None] * len(case.floats),
     )
 

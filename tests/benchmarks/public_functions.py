@@ -156,7 +156,7 @@ def _():
 
     return (
         lambda x, w, b: layer_norm(x, w, b, backward_pass_impl="triton", interpret=True),
-        (_x(4, 32), _x(32), _x(32, seed=1)),
+        (_x(2, 4, 32), _x(32), _x(32, seed=1)),
     )
 
 
@@ -166,7 +166,7 @@ def _():
 
     return (
         lambda x, w, b: rms_norm(x, w, b, backward_pass_impl="triton", interpret=True),
-        (_x(4, 32), _x(32), _x(32, seed=1)),
+        (_x(2, 4, 32), _x(32), _x(32, seed=1)),
     )
 
 

@@ -68,6 +68,7 @@ def judge(function: Function) -> Judged:
     try:
         version = importlib.metadata.version(function.package)
         called, arguments = function.make()
+        jax.config.update("jax_enable_x64", False)  # Some packages switch it on when imported.
         jax.block_until_ready(called(*arguments))
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]

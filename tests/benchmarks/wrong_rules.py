@@ -25,7 +25,7 @@ from jaxnets import gradcheck
 
 X = jnp.asarray(np.random.default_rng(3).standard_normal((3, 4)), jnp.float32)
 V, W = X[0], X[1]
-Z = jnp.asarray(X[0] + 1j * X[1], jnp.complex64)
+Z = jax.lax.complex(X[0], X[1])
 
 
 class Bug(NamedTuple):

@@ -122,11 +122,7 @@ def configuration(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_configuration(runs: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
-    """Return the runs of each configuration, by its `key_of`.
-
-    Args:
-        runs: the flags of each run.
-    """
+    """Return the runs of each configuration, by its `key_of`, from the flags of each run."""
     found: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
         found.setdefault(key_of(configuration(run)), []).append(index)

@@ -1,0 +1,88 @@
+"""A function that is checked again is not traced anew, unless it has become another."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxnets import gradcheck
+from jaxnets._checking import programs
+
+X = jnp.asarray([0.5, -1.0, 2.0])
+
+
+def forward(x, w):
+    return jnp.sin(x) * w, (x, w)
+
+
+def right(res, dy):
+    x, w = res
+    return jnp.cos(x) * w * dy, jnp.sin(x) * dy
+
+
+def without_w(res, dy):
+    x, _ = res
+    return jnp.cos(x) * dy, jnp.sin(x) * dy
+
+
+@pytest.fixture
+def product():
+    wrapped = jax.custom_vjp(lambda x, w: jnp.sin(x) * w)
+    wrapped.defvjp(forward, right)
+    return wrapped
+
+
+def test_a_second_check_compiles_and_lowers_nothing(product, monkeypatch):
+    assert gradcheck(product, X, X + 3).ok
+
+    def forbidden(*_):
+        raise AssertionError("lowered again")
+
+    monkeypatch.setattr(programs, "compiled", forbidden)
+    assert gradcheck(product, X, X + 3).ok
+
+
+def test_a_rule_that_was_defined_again_is_checked_again(product):
+    assert gradcheck(product, X, X + 3).ok
+    product.defvjp(forward, without_w)
+    assert not gradcheck(product, X, X + 3).ok
+    product.defvjp(forward, right)
+    assert gradcheck(product, X, X + 3).ok
+
+
+def test_other_labels_are_another_program():
+    wrong_for_two = jax.custom_vjp(lambda x, k: x[k])
+    wrong_for_two.defvjp(
+        lambda x, k: (x[k], (x, k)),
+        lambda res, dy: (
+            jnp.zeros_like(res[0]).at[jnp.where(res[1] == 2, 0, res[1])].add(dy),
+            None,
+        ),
+    )
+    assert gradcheck(wrong_for_two, X, jnp.asarray(1)).ok
+    assert not gradcheck(wrong_for_two, X, jnp.asarray(2)).ok
+
+
+def test_a_value_that_f_closes_over_is_another_program():
+    scale = [1.0]
+    wrapped = jax.custom_vjp(jnp.sin)
+    wrapped.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (scale[0] * jnp.cos(x) * dy,))
+    assert gradcheck(wrapped, X).ok
+    scale[0] = 1.01
+    assert not gradcheck(wrapped, X).ok
+
+
+def test_a_missing_term_is_said_to_depend_on_its_argument(product):
+    product.defvjp(forward, without_w)
+    report = str(gradcheck.replace(only="vjp")(product, X, X + 3))
+    assert "a term is missing that depends on w" in report
+
+
+def test_an_error_is_said_to_vanish_with_its_argument():
+    wrapped = jax.custom_vjp(lambda x, w: jnp.sin(x) + x * x * w)
+    wrapped.defvjp(
+        lambda x, w: (jnp.sin(x) + x * x * w, (x, w)),
+        lambda res, dy: ((jnp.cos(res[0]) + res[0] * res[1]) * dy, res[0] ** 2 * dy),
+    )
+    report = str(gradcheck.replace(only="vjp")(wrapped, X, X + 3))
+    assert "no error where w is 0" in report
+    assert "a term is missing" not in report
