@@ -41,6 +41,19 @@ def of_the_runs(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in PLACES}
 
 
+def run_directory(resume: Path | None, out: Path | None) -> Path | None:
+    """Return the run directory to resume; None for a new run.
+
+    Raises:
+        ConfigError: --out names another folder than --resume does.
+    """
+    if resume is None:
+        return out if out is not None and (out / "config.json").is_file() else None
+    if out is not None and out.absolute() != resume.absolute():
+        raise ConfigError(f"--out {out}: must be left out where --resume is given")
+    return resume
+
+
 def asks_for_more(before: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Return whether a run is to be trained on: its number of steps was and is one, and another.
 

@@ -206,19 +206,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def run_directory(resume: Path | None, out: Path | None) -> Path | None:
-    """Return the run directory to resume; None for a new run.
-
-    Raises:
-        ConfigError: --out names another folder than --resume does.
-    """
-    if resume is None:
-        return out if out is not None and (out / "config.json").is_file() else None
-    if out is not None and out.absolute() != resume.absolute():
-        raise ConfigError(f"--out {out}: must be left out where --resume is given")
-    return resume
-
-
 def stored(folder: Path, kind: type[Run], flag: str = "--resume") -> Config:
     """Return what config.json says of a run.
 

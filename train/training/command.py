@@ -18,11 +18,6 @@ from train.flags.sweep import Sweep, expand
 from train.flags.typed import as_typed
 from train.processes.exit_status import exit_status
 from train.processes.signals import Signals
-from train.report import tables
-from train.report.console import output
-from train.run_directory import stored_config
-from train.training.job import check, set_up
-from train.training.sweep import train
 
 if TYPE_CHECKING:  # What needs JAX is slow to import.
     from train.engine.assembly import Network
@@ -82,8 +77,10 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     words = sys.argv[1:] if arguments is None else arguments
     values = given.read_values(kind, words, prog, about)
     longer = False
-    directory = stored_config.run_directory(values["resume"], values["out"])
+    directory = given.run_directory(values["resume"], values["out"])
     if directory is not None:
+        from train.run_directory import stored_config
+
         flag = "--out" if values["resume"] is None else "--resume"
         before = stored_config.stored(directory, kind, flag).given
         if values["resume"] is not None:
@@ -113,6 +110,12 @@ def _taken(values: dict[str, Any], part: type[P]) -> P:
 
 def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) -> None:
     """Check what is asked for, train it, and show the results."""
+    # NumPy and what needs it are imported when the flags are in order.
+    from train.report import tables
+    from train.report.console import output
+    from train.training.job import check, set_up
+    from train.training.sweep import train
+
     job = check(sweep, name)
     sweep = job.sweep
     set_up(job)
