@@ -15,41 +15,32 @@ from train.estimators.mlp import MLP
 class MLPClassifier(ClassifierMixin, MLP):
     """A multilayer perceptron that predicts classes, with scikit-learn's interface.
 
-    Parameters and attributes are those of `sklearn.neural_network.MLPClassifier`, and mean the
-    same; weights and the order of examples are drawn as there. Beside them:
+    Parameters and attributes have the names and meanings of
+    `sklearn.neural_network.MLPClassifier`; weights and the order of examples are drawn as there.
+    Listed here are the values and parameters that scikit-learn does not have.
 
     Args:
-        hidden_layer_sizes: as in scikit-learn, as is all up to max_fun.
-        activation: also "leaky_relu", "elu", "gelu", "silu", "softplus"; "sigmoid" is "logistic".
-        solver: also the rules of `train.mlp --optimizer`, such as "adamw", "lion" or "muon".
-        alpha: likewise, and so on.
-        batch_size: likewise.
-        learning_rate: likewise.
-        learning_rate_init: of all solvers but "lbfgs".
-        power_t: likewise.
-        max_iter: likewise.
-        shuffle: likewise.
-        random_state: likewise.
-        tol: likewise.
-        verbose: likewise.
-        warm_start: likewise.
-        momentum: also of "lars".
-        nesterovs_momentum: likewise.
-        early_stopping: likewise.
-        validation_fraction: likewise.
-        beta_1: of "adam" alone, as are beta_2 and epsilon.
-        beta_2: likewise.
-        epsilon: likewise.
-        n_iter_no_change: likewise.
-        max_fun: likewise.
+        activation: scikit-learn's, or "leaky_relu", "elu", "gelu", "silu", "softplus"; "sigmoid" is
+            another name for "logistic".
+        solver: scikit-learn's, or an optimizer of `train.mlp --optimizer`, such as "adamw", "lion"
+            or "muon". beta_1, beta_2 and epsilon are used by "adam" only, momentum by "sgd" and
+            "lars", and learning_rate_init by all but "lbfgs".
         dropout: the probability to drop an activation while training, in [0, 1).
         norm: what stands before each activation: None, "batch", "layer" or "rms".
         schedule: what the learning rate is multiplied by over max_iter epochs, as `train.mlp
             --schedule` has it: "constant", "exponential", "step", "cosine" or "one-cycle".
         weight_decay: decoupled, of "adamw", "nadamw", "lion", "lamb", "lars" and "muon".
 
-    It computes in float32; in float64 where X is float64 and one batch holds all examples, or with
-    "lbfgs". The last batch of an epoch is smaller than the others where it has fewer examples.
+    It computes in float32, and in float64 where X is float64 and one batch holds all examples, or
+    with "lbfgs". The last batch of an epoch is smaller than the others where fewer examples are
+    left, as in scikit-learn.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from train.estimators import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> MLPClassifier(random_state=0).fit(X, y).predict(X[:3])
+        array([0, 0, 0])
     """
 
     def __init__(
