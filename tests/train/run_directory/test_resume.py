@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from train import convnet, data
 from train.data import split
-from train.engine import assembly, segments
+from train.engine import assembly, compiled, segments
 from train.flags import given as resume
 from train.flags.config import MlpRun
 from train.mlp import main
@@ -279,7 +279,15 @@ def test_other_data_are_refused(stopped, monkeypatch, capsys):
     )
 
 
-def test_another_network_is_refused(stopped, monkeypatch, capsys):
+@pytest.fixture
+def nothing_kept():
+    """As in another process: no programs of another version of the code."""
+    compiled.forget_all()
+    yield
+    compiled.forget_all()
+
+
+def test_another_network_is_refused(stopped, nothing_kept, monkeypatch, capsys):
     """Whose flags are the same: that of another version of the program, say."""
     monkeypatch.setattr("train.mlp.hidden_widths", lambda hidden: (int(hidden) + 1,))
     assert main(["--resume", str(stopped)]) == 2
