@@ -6,7 +6,8 @@ On a GPU or TPU too the meshes are of the CPU's virtual devices; all else is com
 import os
 
 # What the commands compiled before counts for nothing, also in the processes that tests start.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+if not os.environ.get("TRYCACHE"):
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax
 

@@ -269,7 +269,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(here, capsys, lockstep):
     arguments = [*DIVERGING, "--lockstep", lockstep]
     assert main([*arguments, "--learning-rate", "0.1", "1e30", "--out", "both"]) == 0
     output = capsys.readouterr()
-    assert "diverged at step 2" in output.out
+    assert "* diverged, and not in the means: row 2, at step 2." in output.out
     assert "1 diverged" in output.err
     assert main([*arguments, "--learning-rate", "0.1", "--out", "one"]) == 0
     for a, b in zip(metrics(here / "both"), metrics(here / "one"), strict=True):
@@ -321,7 +321,9 @@ def test_each_fold_is_held_out_once(here):
 def test_a_run_that_stops_early_is_marked(here, capsys):
     arguments = ["--learning-rate", "0.03", "1e-30", "--patience", "2", "--eval-every", "5"]
     assert main([*arguments, "--steps", "40", "50", "--out", "run"]) == 0
-    assert "stopped early at step 10" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # The note is wrapped.
+    assert "* stopped early, without a new lowest validation loss: row 1, at step" in said
+    assert "; row 3, at step 10; row 4, at step 10." in said
     rows = read(here / "run" / "summary.json")["rows"]
     stopped = {row["config"]["learning_rate"]: row["stopped"] for row in rows}
     assert stopped[1e-30] == [10]
