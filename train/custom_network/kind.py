@@ -77,8 +77,8 @@ class _Code(NamedTuple):
             kind = type(layer)
             raise UserError(
                 f"{self.source.name}: must return a jaxnets.layers.Layer, and returned "
-                f"{kind.__module__}.{kind.__qualname__}; the README shows the lines that make a "
-                f"Layer of a Flax or Equinox module"
+                f"{kind.__module__}.{kind.__qualname__}; of a module of Flax or Equinox, "
+                f"jaxnets.adapters makes a Layer"
             )
         return layer
 
