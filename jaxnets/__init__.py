@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnets import _launch as _launch
 
 if TYPE_CHECKING:
-    from jaxnets import initializers, layers, nets, ops
+    from jaxnets import adapters, initializers, layers, nets, ops
     from jaxnets._audit import audit
     from jaxnets._autodiff import autodiff
     from jaxnets._costs import costs
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GradCheck",
+    "adapters",
     "audit",
     "autodiff",
     "costs",

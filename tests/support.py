@@ -1,5 +1,6 @@
 """What the tests share: formulas in two libraries, random cotangents, comparison by rounding."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -225,3 +226,19 @@ def assert_trees_close(got, expected, length=1, *, terms=0.0, what=""):
     for (path, a), b in pairs:
         where = f"{what}{jax.tree_util.keystr(path)}"
         assert_close(a, b, b.dtype, length, terms=terms, what=where)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Yield a list that each program compiled by XLA adds to."""
+    found = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

@@ -49,6 +49,7 @@ LIBRARY = (
     ("jaxnets",),
     ("jaxnets._catalog",),
     ("jaxnets.nets",),
+    ("jaxnets.adapters",),
     ("jaxnets.layers",),
     ("jaxnets.initializers",),
     ("jaxnets._audit",),

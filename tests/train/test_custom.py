@@ -144,7 +144,7 @@ def test_real_numbers_are_one_program_where_the_function_allows_it(net):
     ("function", "said"),
     [
         ("raises", "KeyError: 'width' ({file}, line 17)"),
-        ("no_layer", "must return a jaxnets.layers.Layer, and returned builtins.int; the README"),
+        ("no_layer", "must return a jaxnets.layers.Layer, and returned builtins.int; of a module"),
         ("too_many", "output_shape of init is [11], and must be [10]: a number for each of the 10"),
         ("stateful", "apply must return a state like that of init"),
         ("nte", "net.py has no nte; did you mean net?"),
@@ -200,7 +200,8 @@ def test_a_module_of_the_working_folder_is_found(net, capsys):
 MODULES = {
     "linen": """
 import flax.linen as nn
-from jaxnets.layers import Layer, adapted
+from jaxnets.adapters import from_linen
+from jaxnets.layers import Layer
 
 
 class Net(nn.Module):
@@ -215,23 +216,12 @@ class Net(nn.Module):
 
 
 def net(classes, *, width: int = 8) -> Layer:
-    module = Net(width, classes)
-
-    def init(key, x):
-        variables = module.init(key, x, False)
-        return variables["params"], variables["batch_stats"]
-
-    def apply(params, state, x, key, training):
-        y, state = module.apply({"params": params, "batch_stats": state}, x, training,
-                                rngs={"dropout": key} if training else {}, mutable="batch_stats")
-        return y, state["batch_stats"]
-
-    return adapted("Linen", init, apply)
+    return from_linen(Net(width, classes))
 """,
     "nnx": """
-import jax
 from flax import nnx
-from jaxnets.layers import Layer, adapted
+from jaxnets.adapters import from_nnx
+from jaxnets.layers import Layer
 
 
 class Net(nnx.Module):
@@ -245,31 +235,16 @@ class Net(nnx.Module):
 
 
 def net(classes, *, width: int = 8) -> Layer:
-    def split(key):
-        return nnx.split(Net(width, classes, nnx.Rngs(key)), nnx.Param, ...)
-
-    def apply(params, state, x, key, training):
-        model = nnx.merge(split(jax.random.key(0))[0], params, state, copy=True)
-        model.train() if training else model.eval()
-        return model(x), nnx.state(model, nnx.Not(nnx.Param))
-
-    return adapted("NNX", lambda key, x: split(key)[1:], apply)
+    return from_nnx(Net, width, classes)
 """,
     "equinox": """
 import equinox as eqx
-import jax
-from jaxnets.layers import Layer, adapted
+from jaxnets.adapters import from_equinox
+from jaxnets.layers import Flatten, Layer, serial
 
 
 def net(classes, *, width: int = 8) -> Layer:
-    def split(key):
-        return eqx.partition(eqx.nn.MLP(64, classes, width, 1, key=key), eqx.is_inexact_array)
-
-    def apply(params, state, x, key, training):
-        model = eqx.combine(params, split(key=jax.random.key(0))[1])
-        return jax.vmap(model)(x.reshape(len(x), -1)), state
-
-    return adapted("Equinox", lambda key, x: (split(key)[0], {}), apply)
+    return serial(Flatten(), from_equinox(eqx.nn.MLP, 64, classes, width, 1))
 """,
 }
 

@@ -77,8 +77,8 @@ class _Code(NamedTuple):
             kind = type(layer)
             raise UserError(
                 f"{self.source.name}: must return a jaxnets.layers.Layer, and returned "
-                f"{kind.__module__}.{kind.__qualname__}; the README shows the lines that make a "
-                f"Layer of a Flax or Equinox module"
+                f"{kind.__module__}.{kind.__qualname__}; of a module of Flax or Equinox, "
+                f"jaxnets.adapters makes a Layer"
             )
         return layer
 
@@ -93,6 +93,10 @@ def _kind(code: _Code, traced: frozenset[str]) -> type[Run]:
     about = inspect.getdoc(code.function) or ""
     network = network_class(code.source.function, code.keywords, about, traced)
 
+    @functools.cache  # Runs of one class share what was compiled for them.
+    def less_traced(can: frozenset[str]) -> type[Run]:
+        return _kind(code, can)
+
     def settled(cls: Any, runs: Sequence[Any], shape: tuple[int, ...], classes: int) -> Any:
         """Return the runs with those numbers traced for which the function can be called so."""
         from train.custom_network.trial import Trial
@@ -101,7 +105,7 @@ def _kind(code: _Code, traced: frozenset[str]) -> type[Run]:
         can = trial.traceable(runs, traced)
         if can == traced:
             return tuple(runs)
-        kind = _kind(code, can)
+        kind = less_traced(can)
         own = parts(kind)["network"]
         return tuple(
             kind(own(**vars(run.network)), run.data, run.training, run.output) for run in runs

@@ -16,10 +16,9 @@ from train.engine.compiled import forget_all, kept
 from train.engine.devices import devices
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Sets
-from train.engine.memory import Compiling, check_memory, nbytes
+from train.engine.memory import Compiling, check_memory, nbytes, run_bytes
 from train.engine.optimizers import Schedule
 from train.engine.program import Program, make_program
-from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import Spread
 from train.engine.trainer import Trainer
 from train.flags.config import R, Run
@@ -76,11 +75,11 @@ class Assembly(Generic[R]):
             of = shape.network, training.optimizer
             if of not in states:
                 states[of] = self._state(shape)
-            steps = min(training.eval_every, group.ends[-1], LONGEST_SEGMENT)
             # --dry-run says what more would take.
             runs = 1 if self._sweep.dry_run else len(group.readers)
             spread = Spread(self._sweep.shard, runs, self._sweep.lockstep)
-            check_memory(states[of], states[of].params, 4 * steps * training.batch_size, spread)
+            run = run_bytes(states[of], training, group.ends[-1])
+            check_memory(run, states[of].params, spread)
 
     def show_expected(self, groups: Sequence[Group], console: Console) -> None:
         """Measure a few steps of each group, and print what all would take."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 
-from train.engine.memory import nbytes
+from train.engine.memory import run_bytes
 from train.engine.segments import LONGEST_SEGMENT
 from train.engine.sharding import choose_lockstep
 from train.engine.trainer import Trainer
@@ -40,8 +40,8 @@ class Expected(NamedTuple):
         compilation: the seconds that it takes, with nothing in the cache.
         turn: the seconds from the first step to the last evaluation of as many runs as are computed
             at a time.
-        run_bytes: the memory of a run: parameters, running statistics, the optimizer's moments, and
-            which examples its next steps take.
+        run_bytes: the memory of a run: parameters, running statistics, the optimizer's moments, the
+            best parameters where it keeps those, and which examples its next steps take.
         other_bytes: the memory of a device that does not grow with the number of runs: the data,
             and what the steps of the runs that are computed at a time need.
         measured: whether steps of the group were measured.
@@ -168,8 +168,6 @@ def expected(
         + len(group.ends) * measured.end
     )
     lengths = len({min(length, last) for length in (every, last % every or every)})
-    state_bytes = nbytes(trainer.state) // len(jax.tree.leaves(trainer.state)[0])
-    indices_bytes = 4 * min(every, last, LONGEST_SEGMENT) * group.shape.training.batch_size
     found = Expected(
         runs,
         last,
@@ -177,7 +175,7 @@ def expected(
         programs=3 + lengths,
         compilation=measured.others + lengths * measured.compilation,
         turn=turn,
-        run_bytes=state_bytes + indices_bytes,
+        run_bytes=run_bytes(trainer.like(trainer.state, 1), group.shape.training, last),
         other_bytes=trainer.working_bytes,
     )
     trainer.forget()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import psutil
 
+from train.engine.segments import LONGEST_SEGMENT
+from train.flags.config import Training
 from train.processes import signals
 from train.processes.collectives import gathered
 
@@ -56,18 +58,18 @@ def _left_by_containers(root: Path = _MOUNTED, own: Path = _OWN) -> Iterator[int
                 yield int((folder / limit).read_text()) - taken
 
 
-def check_memory(state: Any, params: Any, other_bytes: int, spread: "Spread") -> None:
+def check_memory(run: int, params: Any, spread: "Spread") -> None:
     """Raise a `MemoryError` where runs cannot fit into memory, whatever their programs need.
 
     That takes no compilation, which can last minutes for a network that no machine holds.
 
     Args:
-        state: the shapes and dtypes of what a run keeps from step to step.
-        params: of its parameters; a run that is computed has as large a gradient.
-        other_bytes: what a run needs beside these.
+        run: the bytes that a run holds, see `run_bytes`.
+        params: the shapes and dtypes of its parameters; a run that is computed has as large a
+            gradient.
         spread: where the runs lie.
     """
-    run, free = nbytes(state) + other_bytes, min(gathered(free_memory()))
+    free = min(gathered(free_memory()))
     needed = spread.rows_together * run + nbytes(params)
     if needed <= free:
         return
@@ -76,6 +78,22 @@ def check_memory(state: Any, params: Any, other_bytes: int, spread: "Spread") ->
         f"out of memory: {needed / 1e9:.3g} GB are needed{each}, and {free / 1e9:.3g} GB are "
         f"free; take {_SMALLER}"
     )
+
+
+def run_bytes(state: Any, training: Training, last: int) -> int:
+    """Return the bytes that a run holds from its first step to its last.
+
+    Args:
+        state: the shapes and dtypes of what a run keeps from step to step.
+        training: its batch size, how often it is evaluated, and which parameters it keeps.
+        last: its last step.
+    """
+    # The best parameters until now are a copy, as the state goes on to the next step.
+    best = (state.params, state.statistics) if training.keep == "best" else ()
+    steps = min(training.eval_every, last, LONGEST_SEGMENT)
+    return (
+        nbytes((state, best)) + 4 * steps * training.batch_size
+    )  # The examples of its next steps.
 
 
 def nbytes(tree: Any) -> int:

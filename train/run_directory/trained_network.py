@@ -1,6 +1,5 @@
 """A trained network, put together again from its run directory."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,11 +10,13 @@ from jaxnets import ops
 from train.data import Dataset
 from train.data.split import held_out
 from train.engine import input_pipeline
+from train.engine.compiled import kept
 from train.engine.hyperparameters import Hyper, of_run
 from train.engine.input_pipeline import Affine, Data, Sets
 from train.engine.program import Program, State, make_program
 from train.errors import StoreError
 from train.flags.config import Run
+from train.flags.sweep import shape_of
 from train.run_directory import checkpoint, group_folders
 from train.run_directory.reader import Results
 
@@ -99,11 +100,7 @@ def put_together(
         affine: its preprocessing; None to learn it from the data.
     """
     (run,) = run.settled([run], dataset.x_train.shape[1:], len(dataset.classes))
-    program = make_program(
-        functools.partial(_of, network, run, len(dataset.classes)),
-        dataset.x_train.shape[1:],
-        precision=run.training.precision,
-    )
+    program = _program(network, run, dataset.x_train.shape[1:], len(dataset.classes))
     hyper = of_run(run)
     shapes = jax.eval_shape(program.initialise, hyper, jax.random.key(0))
     params, statistics = learned(shapes)
@@ -113,8 +110,17 @@ def put_together(
     return Trained(program, hyper, state, sets)
 
 
-def _of(network: Any, run: Run, classes: int, hyper: Hyper) -> Any:
-    return network(run, hyper, classes)
+def _program(network: Any, run: Run, inputs: tuple[int, ...], classes: int) -> Program:
+    """Return what a run computes; made once in a process, as is what it compiles to."""
+    shape, precision = shape_of(run), run.training.precision
+
+    def made() -> Program:
+        return make_program(
+            lambda hyper: network(shape, hyper, classes), inputs, precision=precision
+        )
+
+    of = (network, type(shape), shape.network)
+    return kept(("trained network", *of, inputs, classes, precision), made)
 
 
 def _parameters(stored: Results, index: int, shapes: State) -> tuple[Any, Any]:

@@ -65,6 +65,9 @@ def compiled(monkeypatch):
         (mlp.main, "--hidden 100x1000000", 4 * 4 * 99e12 / 1e9),
         (mlp.main, "--hidden 1000000 --optimizer sgd --dry-run", 2 * 4 * 76e6 / 1e9),
         (convnet.main, "--architecture convnet --optimizer momentum", 3 * 4 * 9.2e6 / 1e9),
+        # The best parameters are there once more.
+        (mlp.main, "--hidden 1000000 --optimizer sgd --keep best", 3 * 4 * 76e6 / 1e9),
+        (mlp.main, "--hidden 1000000 --optimizer sgd --patience 3", 3 * 4 * 76e6 / 1e9),
         # The second of two groups; and the sum over its runs, of a gradient at a time.
         (mlp.main, "--hidden 4 3000-3000 --optimizer sgd", 2 * 4 * 9.2e6 / 1e9),
         (

@@ -45,6 +45,20 @@ def test_nothing_is_trained_or_written(here, capsys):
     assert "512" not in output
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_best_parameters_are_memory_of_a_run_too(here, capsys, norm):
+    """With the running statistics that belong to them."""
+    words = f"--hidden 300 --norm {norm} --steps 4 --eval-every 2 --optimizer sgd --dry-run".split()
+    found = []
+    for keep in ("last", "best"):
+        assert mlp.main([*words, "--keep", keep]) == 0
+        row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("all"))
+        assert row.split()[6] == "kB"
+        found.append(float(row.split()[5]))
+    learned = 65 * 300 + 301 * 10 + {"none": 0, "batch": 4 * 300}[norm]
+    assert found[1] - found[0] == pytest.approx(learned * 4 / 1000, abs=1.1)  # Of three figures.
+
+
 def test_it_is_no_flag_of_the_runs(here):
     words = ["--hidden", "4", "--steps", "2", "--eval-every", "1", "--out", "run"]
     assert mlp.main(words) == 0

@@ -1,8 +1,5 @@
 """A search that trains all at once, beside scikit-learn's over the same estimators."""
 
-import contextlib
-
-import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris, make_regression
@@ -12,6 +9,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tests.support import compilations
 from train.estimators import MLPClassifier, MLPRegressor, SweepSearchCV, training
 
 X, Y = load_iris(return_X_y=True)
@@ -21,22 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.usefixtures("here"),
 ]
-
-
-@contextlib.contextmanager
-def compilations():
-    """Yield a list that each program compiled by XLA adds to."""
-    found = []
-
-    def listen(event, seconds, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture

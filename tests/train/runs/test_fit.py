@@ -6,6 +6,8 @@ import signal
 import numpy as np
 import pytest
 
+from jaxnets.layers import Dropout, Flatten, Layer, LeakyRelu, Linear, serial
+from tests.support import compilations
 from train import data, fit, load
 from train.mlp import main
 from train.report.progress import Progress
@@ -188,3 +190,47 @@ def test_an_interruption_before_the_first_step_is_one_of_python(monkeypatch):
     monkeypatch.setattr(Progress, "begin", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         fit("digits", hidden=[4, 8], steps=4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # Other numbers, seeds and examples; validation and test sets of the same sizes.
+        (
+            {"learning_rate": [0.01, 0.03], "dropout": 0.1, "l2": 0.1},
+            {"learning_rate": [0.02, 0.1], "dropout": 0.3, "seed": 5, "l2": 0.001},
+        ),
+        # Groups, the parameters of the lowest validation loss, and gradient norms.
+        (
+            {"hidden": ["4", "8"], "keep": "best", "gradient_norms": True, "norm": "layer"},
+            {"hidden": ["8", "4"], "keep": "best", "gradient_norms": True, "norm": "layer"},
+        ),
+    ],
+)
+def test_a_second_fit_of_the_same_shapes_compiles_nothing(first, second):
+    """Neither its training, nor what its networks predict."""
+    digits = data.load("digits")
+    steps = {"steps": 30, "eval_every": 10, "batch_size": 100}
+    for number, flags in enumerate((first, second)):
+        x, y = digits.x_train[number:1400], digits.y_train[number:1400]
+        if number:
+            x, y = np.concatenate([x, x[:1]]), np.concatenate([y, y[:1]])
+        with compilations() as found:
+            runs = fit((x, y, digits.x_test, digits.y_test), **steps, **flags)
+            for index in range(len(runs)):
+                runs[index].predict(digits.x_test)
+        assert bool(found) == (number == 0)
+
+
+def test_a_second_fit_of_a_network_of_ones_own_compiles_nothing():
+    """Of two numbers one is traced; the other decides about a layer."""
+
+    def net(classes, *, width: int = 4, rate: float = 0.1, slope: float = 0.1) -> Layer:
+        layers = [LeakyRelu(slope)] if slope > 0.05 else []
+        return serial(Flatten(), Linear(width), Dropout(rate), *layers, Linear(classes))
+
+    x = data.load("digits").x_test
+    for number, rates in enumerate([[0.1, 0.2], [0.3, 0.4]]):
+        with compilations() as found:
+            fit("digits", network=net, rate=rates, steps=20, eval_every=10).best.predict(x)
+        assert bool(found) == (number == 0)
