@@ -20,12 +20,13 @@ from train.flags.config import Training
 EXAMPLES, BATCH = 14, 4  # Three batches an epoch, and two examples over.
 
 
-def program(training, validation):
-    """A program that learns the number of its step.
+def program(training, validation, infinite):
+    """A program that learns the number of its step, and whose gradient is that of the example.
 
     Args:
         training: the loss at each step of each run, [runs, steps].
         validation: that of an evaluation after each step, [runs, steps + 1].
+        infinite: the example whose gradient is infinite.
     """
     training, validation = jnp.float32(training), jnp.float32(validation)
 
@@ -46,12 +47,12 @@ def program(training, validation):
         return {"loss": validation[run(hyper)][step], "accuracy": step}
 
     def gradient_norms(state, hyper, data, batch):
-        return batch.astype(jnp.float32)
+        return jnp.where(batch == infinite, jnp.inf, batch.astype(jnp.float32))
 
     return Program(initialise, train_segment, None, None, None, evaluate, gradient_norms)
 
 
-def make(training, validation=None, **flags):
+def make(training, validation=None, infinite=-1, **flags):
     """A trainer of as many runs as there are rows."""
     if validation is None:
         validation = np.ones((len(training), len(training[0]) + 1))
@@ -60,7 +61,7 @@ def make(training, validation=None, **flags):
     )
     runs = len(training)
     return Trainer(
-        program(training, validation),
+        program(training, validation, infinite),
         [hyperparameters({"learning_rate": 1.0 + run}) for run in range(runs)],
         [0] * runs,
         Training(batch_size=BATCH, **flags),
@@ -87,6 +88,47 @@ def test_the_norms_are_those_of_the_last_batch_before_an_evaluation():
     assert found[0][0].get("gradient_norm_mean") is None
     (record,) = found[2]
     assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (5.5, 7.0)
+
+
+def test_a_single_gradient_that_is_infinite_is_a_divergence():
+    subject = make(np.ones((1, 4)), infinite=6, eval_every=2, gradient_norms=True)
+    found = evaluations(subject, [4])
+    assert list(found) == [0, 2]
+    assert found[2][0]["gradient_norm_max"] is found[2][0]["train_loss"] is None
+    (step, message) = subject.diverged[0]
+    assert step == 2
+    assert message.startswith("the largest gradient norm is inf after step 2;")
+
+
+def test_the_memory_beside_the_states_is_that_of_the_data_and_of_one_program_at_a_time():
+    subject = make(np.ones((1, 4)), eval_every=2)
+    evaluations(subject, [4])
+    subject._train_segment.bytes, subject._evaluate.bytes = 300, 500
+    data = 3 * (EXAMPLES * 4 + EXAMPLES * 4 + 4 + 4)  # Inputs, labels, shift and scale.
+    assert subject.working_bytes == data + 500
+    subject._train_segment.bytes = 900
+    assert subject.working_bytes == data + 900
+
+
+def test_a_run_that_resumes_keeps_the_best_parameters_from_before():
+    """Also where the end of another run had a better evaluation: that run alone has it."""
+    validation = [[5, 0, 3, 1, 4, 0, 6, 0, 7]]
+    straight = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    evaluations(straight, [3, 8])
+    assert straight.kept == {0: 2}
+    subject = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    training = subject.train([3, 8], lambda *_: None)
+    while subject.step < 3:
+        next(training)
+    assert subject.kept == {0: 3}
+    assert subject.on_host(subject.learned)["params"]["step"].tolist() == [3]
+    tree, notes = subject.snapshot()
+    again = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    again.restore(tree["state"], tree, notes)
+    assert again.kept == {0: 2}
+    evaluations(again, [3, 8])
+    assert again.kept == {0: 2}
+    assert again.on_host(again.learned)["params"]["step"].tolist() == [2]
 
 
 def test_a_run_that_is_stopped_does_not_diverge_later():
