@@ -154,6 +154,16 @@ def test_preact_convnet_is_the_course_s():
     assert got == [*expected, ("GlobalAvgPool", (512,)), ("Linear", (10,))]
     block = net.parts[1].parts[0]
     assert names(block) == ["BatchNorm", "Relu", "Conv2d"]
+    # As the text has it: 3x3 throughout, but for the 1x1 that widens between stages.
+    params = jax.eval_shape(lambda key: net.init(key, (32, 32, 3))[0], KEY)
+    kernels = [leaf.shape for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4]
+    wide = [(3, 3, 3, 64)]
+    for features, blocks, following in [
+        (64, 1, 128), (128, 2, 256), (256, 2, 512), (512, 2, None), (512, 2, None)
+    ]:  # fmt: skip
+        wide += [(3, 3, features, features)] * blocks
+        wide += [(1, 1, features, following)] if following else []
+    assert sorted(kernels) == sorted(wide)
 
 
 @pytest.mark.parametrize("make", [nets.convnet, nets.preact_convnet])

@@ -149,7 +149,14 @@ def test_folds_multiply_the_runs():
 
 
 def test_a_schedule_that_leads_to_the_end_is_another_run_for_other_steps():
-    for schedule, expected in [("constant", [[5, 9]]), ("cosine", [[5], [9]])]:
+    together, apart = [[5, 9]], [[5], [9]]
+    for schedule, expected in [
+        ("constant", together),
+        ("exponential", together),
+        ("step", together),
+        ("cosine", apart),
+        ("one-cycle", apart),
+    ]:
         runs = runs_of("--schedule", schedule, "--steps", "5", "9", "--seeds", "2")
         found = groups(runs, [run.training.steps for run in runs])
         assert [group.ends for group in found] == expected

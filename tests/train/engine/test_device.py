@@ -131,6 +131,21 @@ def test_no_container(tmp_path):
     assert not list(memory._left_by_containers(tmp_path, tmp_path / "absent"))
 
 
+@pytest.mark.parametrize(("left", "free"), [([5000, 7000], 5000), ([-3], 0)])
+def test_memory_is_free_where_every_container_leaves_it(monkeypatch, left, free):
+    device = type("Device", (), {"memory_stats": lambda self: None})()
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(memory, "_left_by_containers", lambda: left)
+    assert free_memory() == free
+
+
+def test_what_is_in_use_on_an_accelerator_is_not_free(monkeypatch):
+    stats = {"bytes_limit": 9000, "bytes_in_use": 2500}
+    device = type("Device", (), {"memory_stats": lambda self: stats})()
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [device])
+    assert free_memory() == 6500
+
+
 SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
 
 

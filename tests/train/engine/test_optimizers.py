@@ -191,3 +191,15 @@ def test_clipping_shortens_what_is_longer(limit, expected):
     update, _ = rule.update(gradient, rule.init(gradient))
     for name, leaf in gradient.items():
         np.testing.assert_allclose(update[name], -leaf * expected / 3, rtol=1e-6)
+
+
+def test_it_is_the_gradient_that_is_clipped():
+    """Before the rule: the velocity adds up clipped gradients, and the rate is not clipped."""
+    gradient = {"weight": jnp.float32([[30.0]]), "bias": jnp.float32([40.0])}
+    numbers = {"learning_rate": 0.25, "momentum": 0.5, "clip_norm": 2.0}
+    rule = optimizer("momentum", CONSTANT, hyperparameters(numbers), jnp.int32(0))
+    moments = rule.init(gradient)
+    for velocity in (2.0, 3.0, 3.5):
+        update, moments = rule.update(gradient, moments)
+        np.testing.assert_allclose(update["weight"], [[-0.25 * velocity * 0.6]], rtol=1e-5)
+        np.testing.assert_allclose(update["bias"], [-0.25 * velocity * 0.8], rtol=1e-5)

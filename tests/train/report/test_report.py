@@ -148,6 +148,21 @@ def test_the_same_words_for_any_place_that_shows_them():
     assert tables.cells(summary(*sweep(2)), caution="the data differ").best is None
 
 
+def test_where_all_runs_diverged_no_row_is_the_best():
+    """One that did is never bold, whatever stands above it."""
+    rows = sweep(3)
+    bad = [
+        row_of(row["config"], [0, 1], 17, [[record(100, 1, 0)]] * 2, diverged=[1, 1])
+        for row in rows
+    ]
+    assert tables.cells(summary(*rows[:2], bad[2])).best == 0
+    assert tables.cells(summary(*bad)).best is None
+    (table,) = (part for part in tables.table(summary(*bad)).renderables if hasattr(part, "rows"))
+    assert [row.style for row in table.rows] == [None] * 3
+    (table,) = (part for part in tables.table(summary(*rows)).renderables if hasattr(part, "rows"))
+    assert [row.style for row in table.rows] == ["bold", None, None]
+
+
 def test_the_figure_shows_both_metrics_of_both_sets(tmp_path, monkeypatch):
     drawn = []
     save = matplotlib.figure.Figure.savefig

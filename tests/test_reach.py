@@ -1,0 +1,139 @@
+"""How small an error the checker finds, and which of its numbers the command line shows."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import __main__ as command
+from jaxnets import gradcheck
+from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
+from jaxnets._checking.rounding import Rounded
+from jaxnets._costs import Cost, Costs
+
+POINT = jnp.asarray([0.5, -1.0, 2.0])
+
+
+def square(x):
+    return x * x
+
+
+def off_by(share, beside=0.0):
+    """A square plus a number, whose gradient is too large by a share of itself.
+
+    Central differences of a square are exact but for rounding.
+    """
+
+    def function(x):
+        return x * x + beside
+
+    wrapped = jax.custom_vjp(function)
+    wrapped.defvjp(lambda x: (function(x), x), lambda x, dy: ((1.0 + share) * 2.0 * x * dy,))
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("check", "dtype", "share", "beside"),
+    [
+        # 16 times what rounding does, about an ULP here, and not 100 times that.
+        ("vjp", "float32", 2e-5, 0.0),
+        ("vjp", "float64", 5e-14, 0.0),
+        # A ten-millionth of the slope's size, and 16 times the rounding of the values over a step.
+        ("finite differences", "float64", 1e-6, 0.0),
+        ("finite differences", "float64", 1e-5, 1e5),
+    ],
+)
+def test_an_error_is_found_as_soon_as_rounding_does_not_explain_it(check, dtype, share, beside):
+    settings = gradcheck.replace(only=(check,), dtypes=(dtype,))
+    report = settings(off_by(share, beside), POINT)
+    assert [found.name for found in report.failures] == [check]
+    right = settings(off_by(0.0, beside), POINT)
+    assert [(found.name, found.status) for found in right.checks] == [(check, "passed")]
+
+
+def test_what_is_allowed_is_sixteen_times_what_was_measured():
+    assert ALLOWANCE == 16
+    value, spread, eps = np.array([1.0, -4.0]), np.array([0.25, 0.0]), 2.0**-20
+    (allowed,) = _expected(Rounded([value], [spread], [eps]), None).allowed
+    np.testing.assert_allclose(allowed, [16 * (0.25 + eps) + 4 * eps, 16 * 4 * eps + 4 * eps])
+    # Against float64 the error of this dtype itself counts, where it is more than the spread.
+    exact = Rounded([value + np.array([0.0, 0.01])], [spread], [eps])
+    found = _expected(Rounded([value], [spread], [eps]), exact)
+    np.testing.assert_array_equal(found.values[0], exact.values[0])
+    np.testing.assert_allclose(found.allowed[0][1], 16 * 0.01, rtol=1e-2)
+
+
+def test_a_declared_tolerance_is_added_and_is_of_the_largest_entry():
+    case = types.SimpleNamespace(float_names=["x", "w['a']"])
+    expected = _expected(
+        Rounded([np.array([1.0, -4.0]), np.array([2.0])], [np.zeros(2), np.zeros(1)], [0.0, 0.0]),
+        None,
+    )
+    tolerance = Tolerance({"x": 0.5, "w": 0.25}, {"w['a']": 3.0}, None)
+    wide = _widened(case, expected, tolerance)
+    np.testing.assert_allclose(wide.allowed[0], [2.0, 2.0])
+    np.testing.assert_allclose(wide.allowed[1], [0.5 + 3.0])
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def cost(scale):
+    return Cost(64.0 * scale, 1e6 * scale, 2e6 * scale, 3e6 * scale, 4e-6 * scale)
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """The cells of the table of one op, whose gradient costs twice what autodiff's does."""
+    measured = Costs("f", 32, cost(2.0), cost(1.0))
+    monkeypatch.setattr(command, "costs", lambda function, *arguments: measured)
+    rows = [("f", square, lambda shape, dtype: []), ("g", square, lambda shape, dtype: [])]
+    monkeypatch.setattr(command, "_chosen", lambda target, shapes: rows)
+
+    def cells():
+        lines = [line.split() for line in capsys.readouterr().out.replace("|", " ").splitlines()]
+        return next(line for line in lines if line[:1] == ["f"])
+
+    return cells
+
+
+def report_of(*checks):
+    """A report of checks (dtype, status, ulps)."""
+    found = [types.SimpleNamespace(dtype=d, status=s, ulps=u) for d, s, u in checks]
+    failures = [check for check in found if check.status == "failed"]
+    return types.SimpleNamespace(checks=found, failures=failures, ok=not failures)
+
+
+def test_check_shows_the_worst_error_and_the_ratio_to_autodiff(monkeypatch, shown):
+    report = report_of(
+        ("float32", "passed", 1.5), ("float32", "passed", 7.25), ("float32", "passed", 3.0),
+        ("float64", "passed", 99.0), ("float32", "skipped", 500.0),
+    )  # fmt: skip
+    monkeypatch.setattr(command, "GradCheck", lambda **options: lambda *arguments: report)
+    assert command._check(command.Check()) == 0
+    # Checks, worst error in ULP, residuals of both in inputs, FLOPs and time over autodiff's.
+    assert shown() == ["f", "4/4", "7.2", "4.00", "2.00", "2.00", "2.00"]
+
+
+def test_check_ends_with_status_1_where_one_failed(monkeypatch, shown):
+    report = report_of(("float32", "passed", 1.5), ("float32", "failed", 8.0))
+    monkeypatch.setattr(command, "GradCheck", lambda **options: lambda *arguments: report)
+    assert command._check(command.Check()) == 1
+    assert shown()[1] == "1/2"
+
+
+def test_costs_shows_both_ways_in_millions(shown):
+    assert command._measure(None, (), "float32") == 0
+    assert shown() == [
+        "f", "4.00", "2.00", "2", "1", "4.0", "2.0", "6.0", "3.0", "8", "4", "2.00"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("explicit", [0.5, 2.0])
+def test_a_ratio_is_ours_over_autodiffs(explicit):
+    found = Costs("f", 32, cost(explicit), cost(1.0))
+    assert found.time_ratio == explicit
+    lines = str(found).splitlines()[1:]
+    assert [line.split()[-1] for line in lines] == [f"{explicit:.2f}"] * 5

@@ -1,0 +1,160 @@
+"""Numbers as data, keys, segments and what is kept: the small parts of the engine."""
+
+import itertools
+import math
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxnets import nets
+from tests.properties import few
+from train.custom_network import run_kind
+from train.engine import compiled, dry_run, memory, segments
+from train.engine.hyperparameters import hyperparameters, of_run, stack
+from train.engine.memory import Fitting
+from train.engine.program import make_program
+from train.flags.config import MlpRun, replaced
+
+
+def test_a_number_without_effect_is_none():
+    flags = {"learning_rate": 0.5, "l2": 0.0, "clip_norm": math.inf, "dropout": 0.25}
+    found = hyperparameters(flags)
+    assert (found.learning_rate, found.dropout) == (0.5, 0.25)
+    assert found.learning_rate.dtype == jnp.float32
+    assert found.l2 is found.clip_norm is found.momentum is found.own is None
+
+
+def test_a_run_without_a_number_takes_the_one_that_changes_nothing():
+    """Beside a run that has it: no penalty, and no limit to the norm."""
+    several = [{}, {"l2": 0.5, "clip_norm": 2.0, "momentum": 0.9}]
+    found = stack([hyperparameters({"learning_rate": 0.1, **flags}) for flags in several])
+    np.testing.assert_array_equal(found.learning_rate, np.float32([0.1, 0.1]))
+    np.testing.assert_array_equal(found.l2, [0, 0.5])
+    np.testing.assert_array_equal(found.clip_norm, [math.inf, 2])
+    np.testing.assert_array_equal(found.momentum, np.float32([0, 0.9]))
+    assert found.dropout is found.decay is None
+
+
+def own(classes, *, width: int = 4, rate: float = 0.5, other: float | None = None):
+    """A network of one's own."""
+
+
+def test_of_a_network_of_ones_own_the_real_numbers_are_data():
+    kind = run_kind(own).kind
+    found = of_run(replaced(kind(), {"rate": 0.25, "learning_rate": 0.5}))
+    assert found.own == {"rate": 0.25}
+    assert found.learning_rate == 0.5
+    together = stack([of_run(replaced(kind(), {"rate": rate})) for rate in (0.25, 0.75)])
+    np.testing.assert_array_equal(together.own["rate"], [0.25, 0.75])
+    assert of_run(replaced(MlpRun(), {"learning_rate": 0.5})).own is None
+
+
+def test_the_weights_and_the_steps_have_keys_of_their_own():
+    """The first of two that are split from that of the run, and the second."""
+    net = nets.mlp((3,))
+    program = make_program(lambda hyper: net, (2,), "sgd")
+    key = jax.random.key(7)
+    first, second = jax.random.split(key)
+    state = program.initialise(hyperparameters({"learning_rate": 0.1}), key)
+    np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(second))
+    weight = net.init(first, (2,))[0]
+    for a, b in zip(*map(jax.tree.leaves, (state.params, weight)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert state.step == 0
+
+
+# --- segments ------------------------------------------------------------------------------------
+
+
+@few
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=4), st.integers(1, 1500))
+def test_segments_lead_to_each_evaluation_and_each_end(ends, every):
+    found = list(segments.segments(ends, every))
+    steps = list(itertools.accumulate(map(sum, found)))
+    stops = {*ends, *range(every, max(ends), every)}
+    assert steps == sorted(stops)
+    lengths = [length for part in found for length in part]
+    assert 1 <= min(lengths) <= max(lengths) <= segments.LONGEST_SEGMENT
+    # As equal as can be: few lengths are compiled.
+    assert all(len(set(part[:-1])) <= 1 for part in found)
+    assert all(part[-1] <= part[0] for part in found)
+
+
+@few
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=3), st.integers(1, 1500), st.data())
+def test_from_any_segment_on_they_are_those_that_they_would_have_been(ends, every, data):
+    whole = list(segments.segments(ends, every))
+    begins = [0, *itertools.accumulate(length for part in whole for length in part)]
+    start = data.draw(st.sampled_from(begins))
+    rest, done = [], 0
+    for part in whole:
+        left = []
+        for length in part:
+            left += [length] if done >= start else []
+            done += length
+        rest += [left] if left else []
+    assert list(segments.segments(ends, every, start)) == rest
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def test_what_was_not_used_for_longest_goes_first(monkeypatch):
+    monkeypatch.setattr(compiled, "MOST", 2)
+    monkeypatch.setattr(compiled, "_kept", type(compiled._kept)())
+    made = []
+
+    def kept(key):
+        return compiled.kept(key, lambda: made.append(key) or key)
+
+    assert [kept(key) for key in "abab"] == list("abab")
+    assert made == ["a", "b"]
+    kept("a")
+    kept("c")  # Now "b" has not been used for longest.
+    kept("a")
+    assert made == ["a", "b", "c"]
+    kept("b")
+    assert made == ["a", "b", "c", "b"]
+    compiled.forget_all()
+    kept("a")
+    assert made[-1] == "a"
+
+
+def test_a_function_remembers_the_most_that_a_call_allocates(monkeypatch):
+    sizes = {2: 200, 3: 300}
+    monkeypatch.setattr(memory, "_needed", lambda found: sizes[found.in_avals[0][0].shape[0]])
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    function = Fitting(lambda lockstep: jax.jit(lambda x: x + 1), 1, choose=False)
+    assert function.bytes == 0
+    for length, most in ((2, 200), (3, 300), (2, 300)):
+        function(jnp.zeros(length))
+        assert function.bytes == most
+    function.begin_anew(function.compiling)
+    assert function.bytes == 0
+
+
+def test_three_segments_are_measured(monkeypatch):
+    """The first compiles, the last ends the run; the quicker of the other two counts."""
+    now = [0.0]
+    monkeypatch.setattr(dry_run, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Trainer:
+        seconds_in_steps = 0.0
+
+        def train(self, ends, advance):
+            assert ends == [12]
+            # What passes until each evaluation, and how much of it is steps.
+            for seconds, steps in ((100.0, 0.0), (27.0, 5.0), (6.0, 4.0), (12.0, 7.0)):
+                yield []
+                now[0] += seconds
+                self.seconds_in_steps += steps
+                yield ["evaluated"]
+
+    found = dry_run._measured(Trainer(), 4)
+    assert found == dry_run._Measured(
+        segment=4.0, evaluation=2.0, end=3.0, compilation=20.0, others=98.0
+    )

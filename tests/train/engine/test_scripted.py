@@ -1,0 +1,241 @@
+"""What the trainer makes of losses that are written down, step by step."""
+
+import itertools
+import math
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.engine import trainer as module
+from train.engine.hyperparameters import hyperparameters
+from train.engine.input_pipeline import Data, Sets
+from train.engine.program import Program, State
+from train.engine.sharding import Spread
+from train.engine.trainer import Trainer
+from train.flags.config import Training
+
+EXAMPLES, BATCH = 14, 4  # Three batches an epoch, and two examples over.
+
+
+def program(training, validation, infinite):
+    """A program that learns the number of its step, and whose gradient is that of the example.
+
+    Args:
+        training: the loss at each step of each run, [runs, steps].
+        validation: that of an evaluation after each step, [runs, steps + 1].
+        infinite: the example whose gradient is infinite.
+    """
+    training, validation = jnp.float32(training), jnp.float32(validation)
+
+    def run(hyper):  # The learning rate says which run it is.
+        return hyper.learning_rate.astype(jnp.int32) - 1
+
+    def initialise(hyper, key):
+        return State(jnp.int32(0), key, {"step": jnp.float32(0)}, {}, {})
+
+    def train_segment(state, hyper, data, batches):
+        steps = state.step + jnp.arange(len(batches))
+        after = state.step + len(batches)
+        trace = {"loss": training[run(hyper)][steps], "accuracy": jnp.ones_like(steps)}
+        return state._replace(step=after, params={"step": after.astype(jnp.float32)}), trace
+
+    def evaluate(state, hyper, data):
+        step = state.params["step"].astype(jnp.int32)
+        return {"loss": validation[run(hyper)][step], "accuracy": step}
+
+    def gradient_norms(state, hyper, data, batch):
+        return jnp.where(batch == infinite, jnp.inf, batch.astype(jnp.float32))
+
+    return Program(initialise, train_segment, None, None, None, evaluate, gradient_norms)
+
+
+def make(training, validation=None, infinite=-1, **flags):
+    """A trainer of as many runs as there are rows."""
+    if validation is None:
+        validation = np.ones((len(training), len(training[0]) + 1))
+    data = Data(
+        jnp.zeros((EXAMPLES, 1)), jnp.zeros(EXAMPLES, jnp.int32), jnp.zeros(1), jnp.float32(1)
+    )
+    runs = len(training)
+    return Trainer(
+        program(training, validation, infinite),
+        [hyperparameters({"learning_rate": 1.0 + run}) for run in range(runs)],
+        [0] * runs,
+        Training(batch_size=BATCH, **flags),
+        Sets(data, data, data),
+    )
+
+
+def evaluations(subject, ends):
+    """The evaluations of all runs, by step."""
+    found = [records for records in subject.train(ends, lambda *_: None) if records]
+    return {records[0]["step"]: records for records in found}
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Of the four virtual ones: what compiles for one compiles in a fifth of the time."""
+    monkeypatch.setattr("train.engine.sharding._mesh", lambda shard, runs: None)
+
+
+def test_the_norms_are_those_of_the_last_batch_before_an_evaluation():
+    """Each is the number of its example; in the first epoch these come in their order."""
+    subject = make(np.ones((1, 6)), eval_every=2, gradient_norms=True)
+    found = evaluations(subject, [2])
+    assert found[0][0].get("gradient_norm_mean") is None
+    (record,) = found[2]
+    assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (5.5, 7.0)
+
+
+def test_a_single_gradient_that_is_infinite_is_a_divergence():
+    subject = make(np.ones((1, 4)), infinite=6, eval_every=2, gradient_norms=True)
+    found = evaluations(subject, [4])
+    assert list(found) == [0, 2]
+    assert found[2][0]["gradient_norm_max"] is found[2][0]["train_loss"] is None
+    (step, message) = subject.diverged[0]
+    assert step == 2
+    assert message.startswith("the largest gradient norm is inf after step 2;")
+
+
+def test_the_memory_beside_the_states_is_that_of_the_data_and_of_one_program_at_a_time():
+    subject = make(np.ones((1, 4)), eval_every=2)
+    evaluations(subject, [4])
+    subject._train_segment.bytes, subject._evaluate.bytes = 300, 500
+    data = 3 * (EXAMPLES * 4 + EXAMPLES * 4 + 4 + 4)  # Inputs, labels, shift and scale.
+    assert subject.working_bytes == data + 500
+    subject._train_segment.bytes = 900
+    assert subject.working_bytes == data + 900
+
+
+def test_a_run_that_resumes_keeps_the_best_parameters_from_before():
+    """Also where the end of another run had a better evaluation: that run alone has it."""
+    validation = [[5, 0, 3, 1, 4, 0, 6, 0, 7]]
+    straight = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    evaluations(straight, [3, 8])
+    assert straight.kept == {0: 2}
+    subject = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    training = subject.train([3, 8], lambda *_: None)
+    while subject.step < 3:
+        next(training)
+    assert subject.kept == {0: 3}
+    assert subject.on_host(subject.learned)["params"]["step"].tolist() == [3]
+    tree, notes = subject.snapshot()
+    again = make(np.ones((1, 8)), validation, eval_every=2, keep="best")
+    again.restore(tree["state"], tree, notes)
+    assert again.kept == {0: 2}
+    evaluations(again, [3, 8])
+    assert again.kept == {0: 2}
+    assert again.on_host(again.learned)["params"]["step"].tolist() == [2]
+
+
+def test_a_run_that_is_stopped_does_not_diverge_later():
+    losses = np.ones((2, 8))
+    losses[0, 5] = math.nan
+    validation = np.stack([np.arange(9) + 1, 10.0 - np.arange(9)])
+    subject = make(losses, validation, eval_every=2, patience=2)
+    found = evaluations(subject, [8])
+    assert list(found) == [0, 2, 4, 6, 8]
+    assert subject.stopped == {0: 4}
+    assert subject.diverged == {}
+    assert found[8][1]["train_loss"] == 1
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_a_run_diverges_where_its_loss_is_not_finite_first(step):
+    losses = np.ones((2, 8))
+    losses[0, step - 1 :] = math.inf
+    subject = make(losses, eval_every=4)
+    found = evaluations(subject, [8])
+    assert {run: at for run, (at, _) in subject.diverged.items()} == {0: step}
+    assert subject.stopped == {}
+    for at, (bad, good) in found.items():
+        assert good["validation_loss"] == 1
+        assert (bad["validation_loss"] is None) == (at >= step)
+    assert found[8][0]["test_loss"] is None
+    assert found[8][1]["test_loss"] == 1
+
+
+def test_an_evaluation_that_is_not_finite_is_noted_at_the_last_step_too():
+    validation = np.ones((2, 5))
+    validation[1, 4] = math.nan
+    subject = make(np.ones((2, 4)), validation, eval_every=2)
+    found = evaluations(subject, [4])
+    assert {run: at for run, (at, _) in subject.diverged.items()} == {1: 4}
+    assert found[4][1]["test_loss"] is None
+    assert found[4][0]["test_loss"] == 1
+
+
+@pytest.mark.parametrize(("patience", "stopped"), [(1, {0: 4}), (2, {0: 6}), (3, {})])
+def test_patience_counts_evaluations_without_a_new_lowest_loss(patience, stopped):
+    """The same loss again is not a new lowest one; one that falls begins the count anew."""
+    validation = [[3, 0, 2, 0, 2, 0, 2, 0, 1, 0, 5], [9, 0, 8, 0, 7, 0, 6, 0, 5, 0, 4]]
+    subject = make(np.ones((2, 10)), validation, eval_every=2, patience=patience)
+    evaluations(subject, [10])
+    assert subject.stopped == stopped
+
+
+def test_the_best_parameters_are_those_of_the_lowest_validation_loss():
+    validation = [[5, 0, 2, 0, 3, 0, 2, 0, 4], [5, 0, 4, 0, 3, 0, 2, 0, 1]]
+    subject = make(np.ones((2, 8)), validation, eval_every=2, keep="best")
+    found = evaluations(subject, [8])
+    assert subject.kept == {0: 2, 1: 8}
+    assert subject.on_host(subject.learned)["params"]["step"].tolist() == [2, 8]
+    assert [record["test_loss"] for record in found[8]] == [2, 1]
+    assert [record["test_accuracy"] for record in found[8]] == [2 / EXAMPLES, 8 / EXAMPLES]
+
+
+def test_a_resumed_training_has_the_seconds_from_before():
+    subject = make(np.ones((1, 8)), eval_every=4)
+    training = subject.train([8], lambda *_: None)
+    while subject.step < 4:
+        next(training)
+    tree, notes = subject.snapshot()
+    assert 0 < notes["seconds_in_steps"] < notes["seconds"]
+    again = make(np.ones((1, 8)), eval_every=4)
+    again.restore(tree["state"], tree, {**notes, "seconds": 5000.0, "seconds_in_steps": 3000.0})
+    (last,) = evaluations(again, [8]).values()
+    assert 5000 < last[0]["seconds"] == again.seconds < 5100
+    assert 3000 < again.seconds_in_steps < 3100
+    assert again.steps_per_second == pytest.approx(8 / again.seconds_in_steps)
+
+
+def test_the_speed_is_that_of_all_runs_in_training_alone(monkeypatch):
+    clock = itertools.count().__next__  # A second from each question to the next.
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(perf_counter=clock))
+    subject, seen = make(np.ones((3, 8)), eval_every=4), []
+    assert subject.steps_per_second == 0
+    list(subject.train([8], lambda *arguments: seen.append(arguments)))
+    assert subject.seconds_in_steps == 2  # Two segments; the clock went on between them.
+    assert subject.seconds > 4
+    assert subject.steps_per_second == 3 * 8 / 2
+    assert seen == [(4, 12.0), (8, 12.0)]
+
+
+def test_a_mean_is_over_the_steps_since_the_evaluation_before():
+    subject = make(np.arange(1.0, 9.0)[None], eval_every=4)
+    found = evaluations(subject, [6, 8])
+    assert {step: records[0]["train_loss"] for step, records in found.items()} == {
+        0: None,
+        4: 2.5,
+        6: 5.5,
+        8: 6.5,  # The end of a run does not cut it in two.
+    }
+    assert found[4][0]["train_accuracy"] == 1 / BATCH
+    assert found[6][0]["epoch"] == 2.0
+
+
+@pytest.mark.parametrize("runs", range(1, 10))
+def test_the_last_run_fills_up_the_devices(monkeypatch, runs):
+    """So that each of four devices has as many."""
+    monkeypatch.undo()
+    if len(jax.devices()) < 4:
+        pytest.skip("needs four devices")
+    spread = Spread("runs", runs, None)
+    devices = min(runs, 4)
+    assert spread.rows[:runs] == list(range(runs))
+    assert set(spread.rows[runs:]) <= {runs - 1}
+    assert len(spread.rows) == math.ceil(runs / devices) * devices
+    assert Spread("batch", runs, None).rows == list(range(runs))

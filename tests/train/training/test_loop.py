@@ -1,0 +1,105 @@
+"""What a run is told of how it ended, where others of its group go on."""
+
+import contextlib
+import types
+
+import pytest
+
+from train.flags.config import MlpRun, replaced
+from train.flags.sweep import Group
+from train.run_directory.keeper import Keeper
+from train.run_directory.summary import Result
+from train.training.loop import Loop
+
+
+class Trainer:
+    """A trainer whose evaluations are written down: by step, the runs that diverged or stopped."""
+
+    parameters = 17
+
+    def __init__(self, steps, diverged=None, stopped=None, kept=None):
+        self._steps, self._kept = steps, kept or {}
+        self._diverged, self._stopped = diverged or {}, stopped or {}
+        self.diverged, self.stopped, self.kept = {}, {}, {}
+
+    def train(self, ends, advance):
+        for step in self._steps:
+            yield []
+            self.diverged = {r: (s, "why") for r, s in self._diverged.items() if s <= step}
+            self.stopped = {r: s for r, s in self._stopped.items() if s <= step}
+            self.kept = {run: step for run in self._kept}
+            yield [{"step": step, "test_loss": step / 8, "test_accuracy": 0.5}] * 2
+
+
+class Kept(Keeper):
+    """Notes which runs have ended, and at which step of the training."""
+
+    def __init__(self):
+        super().__init__()
+        self.ended = {}
+
+    def keep(self, trainer, ended):
+        self.ended |= ended
+
+
+class Directory:
+    """Notes the lines that are written."""
+
+    def __init__(self):
+        self.lines = []
+
+    def append(self, line):
+        self.lines.append(line)
+
+
+def trained(trainer):
+    """Two trained runs: the first is read at steps 5 and 10, the second at step 10."""
+    runs = [replaced(MlpRun(), {"seed": seed, "eval_every": 5}) for seed in (0, 0, 1)]
+    group = Group(runs[0], {runs[0]: {0: 5, 1: 10}, runs[2]: {2: 10}})
+    known = [Result(run, []) for run in runs]
+    saver, directory = Kept(), Directory()
+    signals = types.SimpleNamespace(held=contextlib.nullcontext, received=None)
+    progress = types.SimpleNamespace(advance=None, evaluated=lambda shown: None)
+    loop = Loop(directory, known, saver, signals)
+    for _ in loop._evaluated(trainer, group, progress):
+        pass
+    return known, saver.ended, directory.lines
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(4, [4, 4, None]), (5, [5, 5, None]), (6, [None, 6, None])]
+)
+def test_a_run_diverged_where_it_did_so_up_to_its_own_end(step, expected):
+    known, ended, _ = trained(Trainer((0, 5, 10), diverged={0: step}))
+    assert [result.end.diverged for result in known] == expected
+    assert ended == {0: 0, 1: 0, 2: 1}
+    assert [result.end.parameters for result in known] == [17, 17, 17]
+
+
+def test_a_divergence_at_the_last_step_is_noted():
+    known, _, _ = trained(Trainer((0, 5, 10), diverged={1: 10}))
+    assert [result.end.diverged for result in known] == [None, None, 10]
+
+
+@pytest.mark.parametrize(("step", "expected"), [(5, [None, 5, None]), (10, [None, None, None])])
+def test_a_run_that_ends_where_patience_would_stop_it_is_not_stopped(step, expected):
+    known, ended, lines = trained(Trainer((0, 5, 10), stopped={0: step}))
+    assert [result.end.stopped for result in known] == expected
+    assert ended == {0: 0, 1: 0, 2: 1}
+    steps = [[line["step"] for line in lines if line["run"] == run] for run in range(3)]
+    assert steps == [[0, 5], [0, 5] if step == 5 else [0, 5, 10], [0, 5, 10]]
+
+
+def test_each_run_has_its_own_evaluations_and_a_test_set_at_its_own_end():
+    _, _, lines = trained(Trainer((0, 5, 10)))
+    assert [(line["run"], line["step"], line["test_loss"]) for line in lines] == [
+        (0, 0, None), (1, 0, None), (2, 0, None),
+        (0, 5, 0.625), (1, 5, None), (2, 5, None),
+        (1, 10, 1.25), (2, 10, 1.25),
+    ]  # fmt: skip
+    assert [line["seed"] for line in lines[:3]] == [0, 0, 1]
+
+
+def test_the_step_of_the_best_parameters_is_that_of_the_own_end():
+    known, _, _ = trained(Trainer((0, 5, 10), kept={0: 5, 1: 5}))
+    assert [result.end.kept for result in known] == [5, 10, 10]
