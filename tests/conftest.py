@@ -4,12 +4,18 @@ On a GPU or TPU too the meshes are of the CPU's virtual devices; all else is com
 """
 
 import os
+import tempfile
 
-# What the commands compiled before counts for nothing, also in the processes that tests start.
-if not os.environ.get("TRYCACHE"):
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# What one worker, or a process that a test starts, compiles in a tenth of a second or more, the
+# others load. What was compiled before this run counts for nothing.
+_cache = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="jaxnets-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-import jax
+import jax  # noqa: E402
 
 # Before JAX starts its backend.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -20,6 +26,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+
+def pytest_unconfigure():
+    """Delete the cache when the last worker has ended."""
+    if _cache is not None:
+        _cache.cleanup()
 
 
 @pytest.fixture

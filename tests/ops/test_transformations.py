@@ -270,13 +270,21 @@ def test_empty_batch(entry, dtype, rng):
     assert all(jnp.isfinite(y).all() for y in jax.tree.leaves(outputs))
 
 
+# What an op calls its first argument, where that is not x.
+FIRST = {
+    "cross_entropy": "probs",
+    "l2_penalty": "params",
+    "softmax_cross_entropy": "logits",
+    "squared_error": "predictions",
+}
+
+
 @EACH
 @pytest.mark.parametrize("wrong", ["int32", "bool", "complex64", "uint32"])
 def test_dtype_that_is_not_floating(entry, wrong):
     first, *rest = entry.sample(np.random.default_rng(0), SHAPE, jnp.float32)
     first = jax.tree.map(lambda a: jnp.zeros(a.shape, wrong), first)
-    name = {"cross_entropy": "probs", "softmax_cross_entropy": "logits", "l2_penalty": "params"}
-    match = rf"^{name.get(entry.op, 'x')}.* must have a floating dtype.*; got {wrong}\["
+    match = rf"^{FIRST.get(entry.op, 'x')}.* must have a floating dtype.*; got {wrong}\["
     with pytest.raises(TypeError, match=match):
         entry.function(first, *rest)
 
