@@ -34,6 +34,14 @@ def pytest_unconfigure():
         _cache.cleanup()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker tests that stand together: they need the same programs."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers, the same for a test whichever tests run before it."""

@@ -171,9 +171,13 @@ def test_convolutional_networks_pass_the_activation_on(make):
     stages = ((4,),) if make is nets.convnet else ((4, 1),)
     net = make(stages, classes=3, activation="leaky_relu", negative_slope=0.1)
     assert "LeakyRelu" in names(net)
-    params, state, shape = net.init(KEY, (4, 4, 2))
-    assert shape == (3,)
-    logits, new_state = net.apply(params, state, jnp.ones((2, 4, 4, 2)), training=True)
+
+    def everything(key, x):
+        params, state, shape = net.init(key, x.shape[1:])
+        assert shape == (3,)
+        return state, net.apply(params, state, x, training=True)
+
+    state, (logits, new_state) = jax.eval_shape(everything, KEY, jnp.ones((2, 4, 4, 2)))
     assert logits.shape == (2, 3)
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
 

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import json
 import typing
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxnets import nets
 from train import data
 from train.data import Dataset, split
 from train.flags.config import Run
+from train.flags.declaration import hidden_widths
 from train.report import figures, panels
 from train.reproduce import __main__ as reproduce
 from train.reproduce import quick
@@ -146,7 +149,12 @@ def test_an_experiment_ends_in_a_table_a_figure_and_a_file(tmp_path, capsys, lit
     "experiment", [e for e in EXPERIMENTS if e.commands], ids=lambda experiment: experiment.name
 )
 def test_every_experiment_in_little(experiment, tmp_path, monkeypatch, little_data):
-    """From its own commands to the numbers beside the report's, on noise."""
+    """From its own commands to the numbers beside the report's, on noise, with narrow networks."""
+    monkeypatch.setattr(
+        "train.mlp.hidden_widths", lambda text: [width % 7 + 3 for width in hidden_widths(text)]
+    )
+    for name, stages in (("convnet", ((4,), (5,))), ("preact_convnet", ((4, 1), (5, 1)))):
+        monkeypatch.setattr(nets, name, functools.partial(getattr(nets, name), stages))
     monkeypatch.setattr(quick, "QUICK_STEPS", 2)
     monkeypatch.setattr(quick, "QUICK_TRAIN", 440)
     monkeypatch.setattr(quick, "QUICK_TEST", 20)
