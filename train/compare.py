@@ -15,6 +15,7 @@ import tyro
 
 from train import metrics
 from train.errors import StoreError
+from train.flags.typed import as_typed
 from train.processes.exit_status import answer
 from train.report import figures, tables
 from train.report.console import output
@@ -84,7 +85,7 @@ def _compare(directories: Sequence[Path], out: Path) -> None:
     results = {"dataset": dataset, "rows": rows}
     output().print(tables.table(results, caution, str(numbers)))
     print(f"\nfigure   {out}\nnumbers  {numbers}")
-    print(f"\n{tables.closing(results, [_next(rows[0])], caution)}".rstrip())
+    print(f"\n{as_typed(tables.closing(results, [_next(rows[0])], caution))}".rstrip())
 
 
 def _next(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Train a multilayer perceptron on images.
+"""Train a multilayer perceptron on images or a table.
 
 python -m train.mlp
 python -m train.mlp --dataset mnist --hidden 500-100 --optimizer momentum

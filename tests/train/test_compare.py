@@ -175,6 +175,27 @@ def test_other_data_are_not_compared_in_silence(here, capsys, other, finished):
     assert "the data sets differ" in drawn[0][3]
 
 
+def test_data_of_ones_own_are_called_by_their_file(here, capsys):
+    """Their whole path would leave no room for the rest."""
+    path, _ = here
+    folders = []
+    for name in ("a", "b"):
+        own = {"dataset": f"/data/{name}.csv"}
+        folders.append(make(path / name, [line(9, 0.9)], [row(CONFIG | own, [0.9])], **own))
+    assert main(folders) == 0
+    shown = capsys.readouterr().out.split("─")[-1]  # Below the headings.
+    assert "a.csv" in shown
+    assert "/data" not in shown
+
+
+def test_the_next_command_is_written_as_this_one_was_typed(here, capsys, monkeypatch):
+    path, _ = here
+    a = make(path / "a", [line(9, 0.9)], [row(CONFIG, [0.9])])
+    monkeypatch.setattr("sys.argv", ["/usr/bin/jaxnets", "compare", a])
+    assert main([a]) == 0
+    assert f"next  jaxnets evaluate {a}" in capsys.readouterr().out
+
+
 def problems(path):
     make(path / "good", [line(9, 0.9)], [row(CONFIG, [0.9])])
     make(path / "torn", [line(9, 0.9)])

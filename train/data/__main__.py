@@ -10,7 +10,9 @@ wrote; neither TensorFlow nor a network is needed, and nothing is ever downloade
 are named by their path: a .npz, .csv or .parquet file, or a folder of images.
 """
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -92,7 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(dataset: Dataset) -> None:
     print(f"name         {dataset.name}")
-    print(f"description  {dataset.description}")
+    about = f"description  {dataset.description}"
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        about = textwrap.fill(about, width, subsequent_indent=" " * 13, break_on_hyphens=False)
+    print(about)
     for split, images in (("train", dataset.x_train), ("test", dataset.x_test)):
         print(f"{split:12} {images.dtype} {list(images.shape)}")
     print(f"fingerprint  {dataset.fingerprint}")

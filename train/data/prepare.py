@@ -39,7 +39,7 @@ def prepare(
         name: one of `sources.PREPARED`.
         source: the folder that holds the archives.
         data_dir: the folder of data sets to write to, created where missing; by default
-            $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+            $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Returns:
         The folder written: `data_dir`/name/version.

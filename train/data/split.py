@@ -47,7 +47,8 @@ def _check_name(name: str, known: Sequence[str]) -> None:
     """Raise a `ConfigError` unless this is a data set that there is, or a path."""
     if data_path(name) is None and name not in known:
         said = f"--dataset {shortened(name)}: must be one of {', '.join(known)}"
-        if meant := f"; did you mean ./{name}?" if Path(name).exists() else near(name, known):
+        here = [path for path in (name, *(name + end for end in DATA_FILES)) if Path(path).exists()]
+        if meant := f"; did you mean ./{here[0]}?" if here else near(name, known):
             raise ConfigError(said + meant)
         raise ConfigError(
             f"{said}, another that lies prepared in --data-dir, or the path of a "

@@ -113,7 +113,8 @@ def encoded(frame: "pd.DataFrame", columns: Sequence[Column], where: str) -> np.
     position = 0
     for column in columns:
         if column.name not in frame.columns:
-            meant = near(column.name, [str(name) for name in frame.columns])
+            needed = {column.name for column in columns}
+            meant = near(column.name, [n for n in map(str, frame.columns) if n not in needed])
             raise DataError(
                 f"{where}: has no column {column.name!r}, which the network needs"
                 + meant.replace("did you mean", "is it called")

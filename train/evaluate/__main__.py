@@ -152,7 +152,9 @@ def _chosen(stored: Results, asked: int | None) -> tuple[int, str]:
         if row["diverged"][position] is not None:
             raise StoreError(f"--run {asked}: diverged; leave out --run for the best")
     else:
-        raise StoreError(f"--run {asked}: must be from 0 to {len(stored.runs) - 1} here")
+        last = len(stored.runs) - 1
+        allowed = f"from 0 to {last} here" if last else "0, the only run here"
+        raise StoreError(f"--run {asked}: must be {allowed}")
     if len(stored.runs) == 1:
         return index, "a single run"
     differing = [

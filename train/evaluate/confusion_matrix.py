@@ -67,8 +67,8 @@ def show(
     """Print the scores of the classes with their averages, see `per_class`, and the matrix."""
     console = output()
     print(
-        "\nPrecision: the share of the images predicted as a class that belong to it.\n"
-        "Recall: the share of the images of a class that are predicted as it.\n"
+        "\nPrecision: of the examples predicted as a class, the share that belongs to it.\n"
+        "Recall: of the examples of a class, the share that is predicted as it.\n"
         "F1: the harmonic mean of the two. Macro average: the mean over the classes."
     )
     console.print(_class_table(classes, average))

@@ -192,7 +192,7 @@ def _check_value(flag: Option, value: str, beside: Sequence[str] = ()) -> None:
         return
     if advice := _commas(flag, value, beside or [value]):
         raise ConfigError(f"{said}: {advice}")
-    meant = near(value, map(str, flag.choices)) if flag.choices else ""
+    meant = near(value, map(str, flag.choices)) if len(flag.choices) > 1 else ""
     if flag.numeric and _is_number(value, (float,)) and abs(float(value)) < 2**53:
         whole = float(value)
         meant = f"; did you mean {int(whole)}?" if whole == int(whole) else ""
@@ -222,7 +222,8 @@ def _allowed(flag: Option) -> str:
     if flag.allowed:
         return flag.allowed.words
     if flag.choices:
-        return f"one of {', '.join(map(str, flag.choices))}"
+        one_of = "one of " if len(flag.choices) > 1 else ""
+        return one_of + ", ".join(map(str, flag.choices))
     return "a whole number" if float not in flag.types else "a number"
 
 

@@ -161,7 +161,7 @@ class Own(Network):
 
 # How data are read; other commands have these flags too.
 DataDir = Annotated[
-    Path | None, _given("DIR", "$TFDS_DATA_DIR, else ~/tensorflow_datasets"), Flag(one=True)
+    Path | None, _given("DIR", "$TFDS_DATA_DIR, or ~/tensorflow_datasets"), Flag(one=True)
 ]
 Label = Annotated[str | None, _given("COLUMN", "the last"), Flag(one=True, before=None)]
 Missing = Annotated[
@@ -274,7 +274,7 @@ class Training:
     Attributes:
         optimizer: Update rule; momentum and nesterov are sgd with --momentum; the weight decay of
             adamw, nadamw, lion, lamb, lars and muon is --weight-decay; muon moves biases and scales
-            by adamw. All else as optax has it by default.
+            by adamw. All other settings are the defaults of optax.
         learning_rate: Learning rate, positive: its highest value over the run.
         schedule: What the learning rate is multiplied by: constant, 1; exponential, --decay to the
             number of epochs done; step, --decay to the number of times that --decay-epochs epochs
@@ -371,7 +371,7 @@ class Training:
     patience: Annotated[int | None, _given("INT [INT ...]", "not used"), Flag(AT_LEAST_1)] = None
     keep: Annotated[
         Literal["last", "best"] | None,
-        _given("{last,best}", "best with --patience, else last"),
+        _given("{last,best}", "best with --patience, otherwise last"),
         Flag(one=True, before="last"),
     ] = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -461,10 +461,10 @@ class Output:
     """The files of a run.
 
     Attributes:
-        out: The run directory, absent, empty or that of the same command to go on with:
+        out: The run directory, absent, empty or that of the same command to resume:
             config.json, metrics.jsonl (a line per evaluation of a run), summary.json, curves.png
             and parameters.
-        resume: A run directory to go on with; no other flag is needed. With larger --steps or
+        resume: A run directory to resume; no other flag is needed. With larger --steps or
             --epochs a finished run is trained on.
         tensorboard: Write event files for TensorBoard too, to its folder tensorboard.
     """

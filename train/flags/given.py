@@ -106,7 +106,7 @@ def check_same(
     ]
     if different:
         raise ConfigError(
-            f"{folder} is a run with {', '.join(different)}: to go on with it, give these flags as "
+            f"{folder} is a run with {', '.join(different)}: to resume it, give these flags as "
             f"they were; for another run, name another folder with --out"
         )
 

@@ -1,5 +1,6 @@
 """What configurations are called: by the flags in which they differ."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,4 +33,6 @@ def value_of(value: Any) -> str:
     """Return the value of a flag as it is shown."""
     if value is None:
         return "-"
+    if isinstance(value, str) and os.path.isabs(value):
+        return os.path.basename(value)  # Of --dataset; the whole path leaves no room in a table.
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -51,7 +51,7 @@ _Out = Annotated[
     Path,
     tyro.conf.arg(
         metavar="DIR",
-        help="Where the run directories and results are kept; what is there is gone on with.",
+        help="Where the run directories and results are kept; what is there is resumed.",
     ),
 ]
 

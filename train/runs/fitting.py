@@ -1,7 +1,8 @@
 """`fit`: train networks from Python."""
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from train import convnet, mlp
 from train.custom_network import run_kind
 from train.data import Dataset, from_arrays
 from train.data.own import Options, check_unused
-from train.errors import ConfigError
+from train.errors import ConfigError, Refusal
 from train.flags.config import ConvnetRun, Data, MlpRun, Run, flags
 from train.flags.constraints import option
 from train.flags.suggestions import near
@@ -70,8 +71,9 @@ def fit(data: Any = None, *, network: Any = "mlp", **flags: Any) -> Runs:
     """
     name, kind, made = _network(network)
     sweep = _parsed(kind, {**flags, "dataset": _name(data)}, name)
-    job = check(sweep, name, _dataset(data, sweep.runs[0].data))
-    set_up(job)
+    with _flags_as_keywords():
+        job = check(sweep, name, _dataset(data, sweep.runs[0].data))
+        set_up(job)
 
     from train.engine.assembly import Assembly
     from train.engine.memory import explained
@@ -143,7 +145,7 @@ def _name(data: Any) -> str | Path | None:
         return "arrays"
     raise TypeError(
         f"data: must be arrays (x, y) or (x, y, x_test, y_test), a Dataset, or a name or path; got "
-        f"{type(data).__name__}"
+        f"{type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple) else ''}"
     )
 
 
@@ -165,10 +167,8 @@ def _dataset(data: Any, which: Data) -> Dataset | None:
 def _parsed(kind: type[Run], values: dict[str, Any], network: str) -> Any:
     """Return the sweep that the keywords describe."""
     words = [word for name, value in values.items() for word in _words(name, value)]
-    try:
+    with _flags_as_keywords():
         sweep = parse(kind, words, f"python -m train.{network}", None)
-    except ConfigError as error:
-        raise ConfigError(_in_python(str(error))) from None
     if sweep.dry_run:
         raise ConfigError("dry_run: is a flag of the commands alone")
     return sweep
@@ -188,6 +188,18 @@ def _words(name: str, value: Any) -> Sequence[str]:
         if re.match(r"--?[^\W\d]|--", word) and word != "-inf":
             raise ConfigError(f"{name} {word!r}: begins with a dash")
     return [option(name), *words]
+
+
+@contextlib.contextmanager
+def _flags_as_keywords() -> Iterator[None]:
+    """A context in which a refusal calls the flags as the keywords of Python are."""
+    try:
+        yield
+    except Refusal as error:
+        line = str(error)
+        if _in_python(line) == line:
+            raise
+        raise type(error)(_in_python(line)) from None
 
 
 def _in_python(line: str) -> str:

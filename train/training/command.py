@@ -103,6 +103,14 @@ def parse(kind: type[R], arguments: Sequence[str] | None, prog: str, about: str 
     return Sweep(runs, lockstep, sweep.shard, as_given, directory, sweep.dry_run, machines, longer)
 
 
+def _print_wrapped(text: str) -> None:
+    """Print a text, on a terminal in lines of its width."""
+    from train.report.console import output
+
+    console = output()
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _taken(values: dict[str, Any], part: type[P]) -> P:
     """Take the flags of a dataclass out of those of the command."""
     return part(**{field.name: values.pop(field.name) for field in dataclasses.fields(part)})
@@ -131,9 +139,9 @@ def _run(sweep: Sweep[R], network: "Network[R]", name: str, signals: Signals) ->
     with explained():
         if sweep.dry_run:
             assembly.show_expected(job.groups, output())
-            print(f"\n{about}".rstrip())
+            _print_wrapped(f"\n{about}".rstrip())
             return
-        print(about)
+        _print_wrapped(about)
         found = train(
             job,
             assembly,

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from train import mlp
 from train.data import from_arrays, load
+from train.data.__main__ import main as show_main
 from train.data.schema import Schema
 from train.errors import DataError, Refusal
 
@@ -405,6 +407,31 @@ def test_rows_that_cannot_be_predicted(csv, tmp_path, kind):
         schema.read(tmp_path / "new.csv")
     assert message in str(error.value)
     assert "mael" not in content or str(error.value).endswith("; did you mean male?")
+
+
+def test_a_column_that_the_network_needs_itself_is_not_suggested(tmp_path):
+    (tmp_path / "p.csv").write_text("length_a,length_b,kind\n" + "1,2,x\n3,4,y\n" * 9)
+    schema = load(str(tmp_path / "p.csv")).schema
+    for header, end in (("length_a,other", "needs"), ("length_a,length_c", "called length_c?")):
+        (tmp_path / "new.csv").write_text(f"{header}\n1,2\n")
+        with pytest.raises(DataError, match="has no column 'length_b'") as error:
+            schema.read(tmp_path / "new.csv")
+        assert str(error.value).endswith(end)
+
+
+def test_a_file_of_that_name_is_suggested(csv, monkeypatch, capsys):
+    monkeypatch.chdir(csv.parent)
+    assert mlp.main(["--dataset", "p"]) == 2
+    assert capsys.readouterr().err.endswith("did you mean ./p.csv?\n")
+
+
+def test_a_terminal_shows_the_description_in_lines_of_its_width(csv, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert show_main(["show", str(csv)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:4])) <= 40
+    assert lines[2].startswith(" " * 13)
 
 
 def test_arrays_to_predict_must_be_as_the_data_are():

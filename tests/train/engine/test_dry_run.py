@@ -108,6 +108,19 @@ def test_groups_are_estimated_once_measuring_has_taken_its_share(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ((1,), "there is one run.\nMore than 1 device saves no time"),
+        ((1, 1), "each group has one run.\nMore than 1 device saves no time"),
+        ((1, 2), "no group has more than 2.\nMore than 2 devices save no time"),
+    ],
+)
+def test_what_more_devices_would_change_is_said(runs, words):
+    found = [Expected(n, 9, 1, 4, 3.0, 5.0, 7, 100) for n in runs]
+    assert words in costs_shown._limits(found, 3.0, "runs")
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (3600, "1 h 0 min"), (100_000, "1 d 4 h")],
 )

@@ -258,6 +258,7 @@ def put(path):
         (["bad"], "bad: all runs diverged; there is nothing to look at"),
         (["bad", "--run", "1"], "--run 1: diverged; leave out --run for the best"),
         (["sweep", "--run", "4"], "--run 4: must be from 0 to 3 here"),
+        (["one", "--run", "1"], "--run 1: must be 0, the only run here"),
         (["sweep", "--run", "-1"], "--run -1: must be from 0 to 3 here"),
         (["one", "--split", "validation"], "--split validation: this run held nothing out"),
         (["one", "--out", "no"], "--out no: is not a folder"),

@@ -94,6 +94,7 @@ UNKNOWN = [
     (["--seed", "1", "2"], "is neither a flag, nor a value of the flag before it"),
     (["--norm", "qqq"], "must be one of none, batch, layer, rms"),
     (["--norm", "none", "lauer"], "must be one of none, batch, layer, rms; did you mean layer?"),
+    (["--missing", "median"], "--missing median: must be mean"),
     (["--dataset", "minst"], "must be one of digits, synth, mnist, cifar10; did you mean mnist?"),
     (["--steps", "1.5"], "must be a whole number from 1 on, below 2^31"),
     (["--steps=x"], "must be a whole number from 1 on, below 2^31"),

@@ -236,7 +236,7 @@ def test_other_flags_are_refused_by_name(stopped, capsys):
     changed = ["--dropout", "0.2", "--learning-rate", "0.003", "0.03"]
     words = "--dropout 0.3 (here 0.2), --learning-rate 0.003 0.03 0.3 30.0 1e+30 (here 0.003 0.03)"
     rest = (
-        ": to go on with it, give these flags as they were; for another run, name another folder "
+        ": to resume it, give these flags as they were; for another run, name another folder "
         "with --out"
     )
     for command in (["--resume", str(stopped)], [*SWEEP, "--out", str(stopped)]):

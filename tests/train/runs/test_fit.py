@@ -139,6 +139,9 @@ def test_nothing_is_written_without_out(tmp_path, monkeypatch):
         ({"network": "cnn"}, ValueError, "a Layer or a function; did you mean convnet?"),
         ({"dry_run": True}, ValueError, "dry_run: is a flag of the commands alone"),
         ({"data": 3}, TypeError, "data: must be arrays (x, y)"),
+        ({"data": (1, 2, 3)}, TypeError, "or a name or path; got tuple of 3"),
+        ({"batch_size": 9999}, ValueError, "batch_size 9999: must be at most 1293"),
+        ({"out": __file__}, ValueError, "out /"),
         ({"data": "digit"}, ValueError, "did you mean digits?"),
     ],
 )
