@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import __main__ as command
-from jaxnets import gradcheck
+from jaxnets import _costs, gradcheck
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
 from jaxnets._checking.rounding import Rounded
 from jaxnets._costs import Cost, Costs
@@ -137,3 +137,21 @@ def test_a_ratio_is_ours_over_autodiffs(explicit):
     assert found.time_ratio == explicit
     lines = str(found).splitlines()[1:]
     assert [line.split()[-1] for line in lines] == [f"{explicit:.2f}"] * 5
+
+
+def test_a_time_is_the_median_of_calls_that_take_turns(monkeypatch):
+    """So that a busy moment hits all, and counts for none."""
+    now, calls = [0.0], []
+    monkeypatch.setattr(_costs, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call(name, seconds):
+        def called():
+            calls.append(name)
+            # A tenth of the calls are much slower, and one is quicker.
+            now[0] += {5: 100.0, 11: 100.0, 7: 0.5}.get(calls.count(name), seconds)
+            return jnp.zeros(())
+
+        return called
+
+    assert _costs._times([call("a", 1.0), call("b", 3.0)]) == [1.0, 3.0]
+    assert calls[4:10] == ["a", "b"] * 3

@@ -50,7 +50,9 @@ def test_of_a_network_of_ones_own_the_real_numbers_are_data():
     assert found.learning_rate == 0.5
     together = stack([of_run(replaced(kind(), {"rate": rate})) for rate in (0.25, 0.75)])
     np.testing.assert_array_equal(together.own["rate"], [0.25, 0.75])
+    np.testing.assert_array_equal(stack([of_run(kind())]).own["rate"], [0.5])
     assert of_run(replaced(MlpRun(), {"learning_rate": 0.5})).own is None
+    assert stack([hyperparameters({"learning_rate": 0.5})]).own is None
 
 
 def test_the_weights_and_the_steps_have_keys_of_their_own():
@@ -98,6 +100,15 @@ def test_from_any_segment_on_they_are_those_that_they_would_have_been(ends, ever
             done += length
         rest += [left] if left else []
     assert list(segments.segments(ends, every, start)) == rest
+
+
+@few
+@given(st.lists(st.integers(1, 2500), min_size=1, max_size=3), st.integers(1, 1500), st.data())
+def test_from_where_a_shorter_run_ended_they_stop_where_they_would_have(ends, every, data):
+    start = data.draw(st.integers(0, max(ends)))
+    whole = itertools.accumulate(n for part in segments.segments(ends, every) for n in part)
+    rest = [n for part in segments.segments(ends, every, start) for n in part]
+    assert [start + done for done in itertools.accumulate(rest)] == [s for s in whole if s > start]
 
 
 # --- what is kept --------------------------------------------------------------------------------
