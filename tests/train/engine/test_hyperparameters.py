@@ -84,6 +84,7 @@ def test_segments_lead_to_each_evaluation_and_each_end(ends, every):
     # As equal as can be: few lengths are compiled.
     assert all(len(set(part[:-1])) <= 1 for part in found)
     assert all(part[-1] <= part[0] for part in found)
+    assert max(map(len, found)) <= math.ceil(every / segments.LONGEST_SEGMENT)
 
 
 @few
