@@ -222,6 +222,17 @@ def test_the_slopes_are_those_of_the_courses():
             np.testing.assert_allclose(part.apply({}, {}, x)[0], -slope, rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", [nets.convnet, nets.preact_convnet])
+def test_a_stage_ends_in_a_maximum_over_windows_that_overlap(make):
+    """3x3 with stride 2: the second row and column are in two windows each."""
+    net = make(((1,),) if make is nets.convnet else ((1, 1),))
+    (pool,) = [part for part in parts_of(net) if part.name == "MaxPool2d"]
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(1.0)
+    np.testing.assert_array_equal(pool.apply({}, {}, x)[0][0, ..., 0], [[1, 1], [1, 1]])
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 2, 2, 0].set(1.0)
+    np.testing.assert_array_equal(pool.apply({}, {}, x)[0][0, ..., 0], [[0, 0], [0, 1]])
+
+
 def parts_of(layer):
     """All layers of a net, at any depth."""
     return [layer, *(inner for part in layer.parts for inner in parts_of(part))]
