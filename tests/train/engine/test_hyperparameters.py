@@ -1,19 +1,15 @@
-"""Numbers as data, keys, segments and what is kept: the small parts of the engine."""
+"""Numbers as data, keys, and what is kept: the small parts of the engine."""
 
-import itertools
 import math
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jaxnets import nets
-from tests.properties import few
 from train.custom_network import run_kind
-from train.engine import compiled, dry_run, memory, segments
+from train.engine import compiled, dry_run, memory
 from train.engine.hyperparameters import hyperparameters, of_run, stack
 from train.engine.memory import Fitting
 from train.engine.program import make_program
@@ -67,49 +63,6 @@ def test_the_weights_and_the_steps_have_keys_of_their_own():
     for a, b in zip(*map(jax.tree.leaves, (state.params, weight)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert state.step == 0
-
-
-# --- segments ------------------------------------------------------------------------------------
-
-
-@few
-@given(st.lists(st.integers(1, 2500), min_size=1, max_size=4), st.integers(1, 1500))
-def test_segments_lead_to_each_evaluation_and_each_end(ends, every):
-    found = list(segments.segments(ends, every))
-    steps = list(itertools.accumulate(map(sum, found)))
-    stops = {*ends, *range(every, max(ends), every)}
-    assert steps == sorted(stops)
-    lengths = [length for part in found for length in part]
-    assert 1 <= min(lengths) <= max(lengths) <= segments.LONGEST_SEGMENT
-    # As equal as can be: few lengths are compiled.
-    assert all(len(set(part[:-1])) <= 1 for part in found)
-    assert all(part[-1] <= part[0] for part in found)
-    assert max(map(len, found)) <= math.ceil(every / segments.LONGEST_SEGMENT)
-
-
-@few
-@given(st.lists(st.integers(1, 2500), min_size=1, max_size=3), st.integers(1, 1500), st.data())
-def test_from_any_segment_on_they_are_those_that_they_would_have_been(ends, every, data):
-    whole = list(segments.segments(ends, every))
-    begins = [0, *itertools.accumulate(length for part in whole for length in part)]
-    start = data.draw(st.sampled_from(begins))
-    rest, done = [], 0
-    for part in whole:
-        left = []
-        for length in part:
-            left += [length] if done >= start else []
-            done += length
-        rest += [left] if left else []
-    assert list(segments.segments(ends, every, start)) == rest
-
-
-@few
-@given(st.lists(st.integers(1, 2500), min_size=1, max_size=3), st.integers(1, 1500), st.data())
-def test_from_where_a_shorter_run_ended_they_stop_where_they_would_have(ends, every, data):
-    start = data.draw(st.integers(0, max(ends)))
-    whole = itertools.accumulate(n for part in segments.segments(ends, every) for n in part)
-    rest = [n for part in segments.segments(ends, every, start) for n in part]
-    assert [start + done for done in itertools.accumulate(rest)] == [s for s in whole if s > start]
 
 
 # --- what is kept --------------------------------------------------------------------------------
