@@ -70,7 +70,10 @@ def mutants(path: str, operators: Sequence[str]) -> Iterator[Mutant]:
             changed := mutate_code(content, plugins.get_operator(name)(), occurrence)
         ) is not None:
             occurrence += 1
-            if ast.dump(ast.parse(changed)) == same:  # 1e38 + 1 is 1e38.
+            try:
+                if ast.dump(ast.parse(changed)) == same:  # 1e38 + 1 is 1e38.
+                    continue
+            except SyntaxError:  # The stars before an argument are no operator.
                 continue
             others = changed.splitlines()
             pairs = enumerate(zip(lines, others, strict=False))
