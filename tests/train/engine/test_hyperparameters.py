@@ -6,12 +6,16 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnets import nets
+from jaxnets.layers import Layer
 from train.custom_network import run_kind
 from train.engine import compiled, dry_run, memory
 from train.engine.hyperparameters import hyperparameters, of_run, stack
+from train.engine.input_pipeline import Data
 from train.engine.memory import Fitting
+from train.engine.optimizers import Schedule
 from train.engine.program import make_program
 from train.flags.config import MlpRun, replaced
 
@@ -63,6 +67,51 @@ def test_the_weights_and_the_steps_have_keys_of_their_own():
     for a, b in zip(*map(jax.tree.leaves, (state.params, weight)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert state.step == 0
+
+
+def data(count):
+    x = jnp.arange(4.0 * count).reshape(count, 2, 2, 1) / 8
+    labels = jnp.arange(count, dtype=jnp.int32) % 2
+    return Data(x, labels, jnp.zeros((2, 2, 1)), jnp.float32(1))
+
+
+def test_a_step_has_the_learning_rate_of_its_number(promotion):
+    """Of a schedule that falls to a millionth, the first step alone counts."""
+    schedule = Schedule("step", period=1)
+    program = make_program(lambda hyper: nets.mlp((2,)), (2, 2, 1), "sgd", schedule=schedule)
+    hyper = hyperparameters({"learning_rate": 0.5, "decay": 1e-6})
+    start = program.initialise(hyper, jax.random.key(0))
+    train = jax.jit(program.train_segment)
+    batches = jnp.arange(12).reshape(3, 4) % 4
+    one, _ = train(start, hyper, data(4), batches[:1])
+    three, _ = train(start, hyper, data(4), batches)
+    assert (one.step, three.step) == (1, 3)
+    for before, after, later in zip(
+        *(jax.tree.leaves(state.params) for state in (start, one, three)), strict=True
+    ):
+        assert np.abs(after - before).max() > 1e-2
+        np.testing.assert_allclose(later, after, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [(), ("flip",)])
+def test_a_step_has_a_key_and_what_changes_the_images_another(promotion, changes):
+    """The network draws from the key of the step, or from the first of two split from it."""
+
+    def apply(params, state, x, *, key=None, training=False):
+        drawn = jax.random.normal(key, (len(x),)) if training else jnp.zeros(len(x))
+        return jnp.stack([drawn, jnp.zeros(len(x))], 1) + params["weight"], state
+
+    noise = Layer("Noise", lambda key, shape: ({"weight": jnp.zeros(2)}, {}, (2,)), apply)
+    program = make_program(lambda hyper: noise, (2, 2, 1), "sgd", changes=changes)
+    hyper = hyperparameters({"learning_rate": 1e-30})
+    state = program.initialise(hyper, jax.random.key(3))
+    _, trace = jax.jit(program.train_segment)(state, hyper, data(4), jnp.zeros((3, 4), jnp.int32))
+    for step, loss in enumerate(trace["loss"]):
+        key = jax.random.fold_in(state.key, step)
+        if changes:
+            key, _ = jax.random.split(key)
+        expected = jnp.log1p(jnp.exp(-jax.random.normal(key, (4,)))).mean()  # Of class 0.
+        assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # --- what is kept --------------------------------------------------------------------------------

@@ -257,8 +257,13 @@ def test_the_last_run_fills_up_the_devices(monkeypatch, runs):
     monkeypatch.undo()
     if len(jax.devices()) < 4:
         pytest.skip("needs four devices")
+    asked = []
+    monkeypatch.setattr(
+        "train.engine.sharding.choose_lockstep", lambda platform, each: asked.append(each) or 1
+    )
     spread = Spread("runs", runs, None)
     devices = min(runs, 4)
+    assert asked == [math.ceil(runs / devices)]  # Of the runs of a device, so many at a time.
     assert spread.rows[:runs] == list(range(runs))
     assert set(spread.rows[runs:]) <= {runs - 1}
     assert len(spread.rows) == math.ceil(runs / devices) * devices
