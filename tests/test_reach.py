@@ -12,6 +12,7 @@ from jaxnets import _costs, gradcheck
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
 from jaxnets._checking.rounding import Rounded
 from jaxnets._costs import Cost, Costs
+from train.errors import Refusal
 
 POINT = jnp.asarray([0.5, -1.0, 2.0])
 
@@ -122,6 +123,30 @@ def test_check_ends_with_status_1_where_one_failed(monkeypatch, shown):
     monkeypatch.setattr(command, "GradCheck", lambda **options: lambda *arguments: report)
     assert command._check(command.Check()) == 1
     assert shown()[1] == "1/2"
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("8,16", (8, 16)), ("(8,)", (8,)), ("()", ()), ("8,16,", (8, 16)),
+        ("2147483648", (2**31,)), ("65536,32768", (65536, 32768)),
+    ],
+)  # fmt: skip
+def test_a_shape_is_its_axes(text, shape):
+    assert command._parsed_shape(text) == shape
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not a shape"), ("4,x", "is not a shape"), ("4,-3", "is not a shape"),
+        ("4,0", "has no entries"), ("65536,32769", "has more than 2^31 entries"),
+    ],
+)  # fmt: skip
+def test_a_shape_has_entries_and_not_too_many(text, said):
+    with pytest.raises(Refusal) as error:
+        command._parsed_shape(text)
+    assert said in str(error.value)
 
 
 def test_costs_shows_both_ways_in_millions(shown):

@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
 from train.data.arrays import examples, finite, white_of
+from train.data.dataset import load_digits
+from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
 from train.data.labels import read_labels
 from train.data.limits import MOST_CLASSES
@@ -65,6 +68,25 @@ def test_inputs_are_finite_in_float32():
 @pytest.mark.parametrize(("text", "size"), [("32", (32, 32)), ("32x48", (32, 48))])
 def test_a_size_is_height_and_width(text, size):
     assert parsed_size(text) == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_photo_is_that_after_it_is_turned(tmp_path, orientation):
+    """As Pillow turns it, which is asked for every image of a folder before one is decoded."""
+    image = Image.fromarray(np.zeros((4, 6), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    with (tmp_path / "a.png").open("rb") as file:
+        found = size_of(tmp_path / "a.png", file)
+    with Image.open(tmp_path / "a.png") as opened:
+        turned = ImageOps.exif_transpose(opened)
+    assert found == (turned.height, turned.width, True)
+
+
+def test_a_white_pixel_of_the_digits_is_16():
+    digits = load_digits()
+    assert digits.white == digits.schema.white == digits.x_train.max() == 16
 
 
 # --- tables --------------------------------------------------------------------------------------

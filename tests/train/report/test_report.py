@@ -88,6 +88,7 @@ def test_five_flags_fit_into_80_columns(count):
     assert rows[0][:6] == ["1", "100", "0", "0.001", "32", "adam"]
     assert rows[1][6:] == ["0.310±0.000", "0.940±0.000", "0.960±0.000"]
     assert ("3 more configurations: see summary.json." in lines) == (count == 23)
+    assert any("more configuration" in line for line in lines) == (count == 23)
     assert not any("l2" in line for line in lines)
     assert "learning" in " ".join(lines)
     assert "Mean ± standard deviation over 2 seeds." in lines
