@@ -54,6 +54,15 @@ def test_an_error_is_found_as_soon_as_rounding_does_not_explain_it(check, dtype,
     assert [(found.name, found.status) for found in right.checks] == [(check, "passed")]
 
 
+def test_a_kink_is_no_error():
+    """At 0 central differences of relu give 1/2, and its rule 0: another point is taken."""
+    ramp = jax.custom_vjp(lambda x: jnp.where(x > 0, x, 0.0))
+    ramp.defvjp(lambda x: (jnp.where(x > 0, x, 0.0), x), lambda x, dy: (jnp.where(x > 0, dy, 0),))
+    report = gradcheck.replace(only=("finite differences",))(ramp, jnp.zeros(3))
+    assert report.checks
+    assert not report.failures
+
+
 def test_what_is_allowed_is_sixteen_times_what_was_measured():
     assert ALLOWANCE == 16
     value, spread, eps = np.array([1.0, -4.0]), np.array([0.25, 0.0]), 2.0**-20
