@@ -1,5 +1,7 @@
 """Which tests the tool that changes the code runs for a module."""
 
+import types
+
 import pytest
 
 from tests.benchmarks import survivors
@@ -36,6 +38,22 @@ def test_what_makes_no_difference_is_still_there_and_says_why():
         assert of["before"] in map(str.strip, lines)
         assert of["before"] != of["after"]
         assert of["why"].endswith(".")
+
+
+def test_of_a_branch_the_lines_that_it_changes_count(monkeypatch):
+    diff = """diff --git a/train/metrics.py b/train/metrics.py
+--- a/train/metrics.py
++++ b/train/metrics.py
+@@ -3 +3,2 @@ def a
+@@ -10,2 +12 @@ def b
+@@ -20,2 +21,0 @@ def c
+--- a/README.md
++++ b/README.md
+@@ -1 +1 @@
+"""
+    done = types.SimpleNamespace(stdout=diff)
+    monkeypatch.setattr(survivors.subprocess, "run", lambda words, **options: done)
+    assert survivors.chosen([], "main") == {"train/metrics.py": {3, 4, 12}}
 
 
 def test_modules_are_named_by_themselves_or_by_their_folder():

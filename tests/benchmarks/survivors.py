@@ -210,8 +210,10 @@ def main() -> None:
             measured(path, lines, folder, asked.most)
             for path, lines in chosen(asked.paths, asked.since).items()
         ]
-    found, total = (sum(column) for column in zip(*pairs, strict=True))
-    if len(pairs) > 1 and total:
+    found, total = (sum(pair[place] for pair in pairs) for place in (0, 1))
+    if not total:
+        print("there is nothing to change")
+    elif len(pairs) > 1:
         print(f"all: {found} of {total} changes are found ({found / total:.0%})")
 
 
