@@ -72,6 +72,18 @@ def test_as_many_examples_are_taken_as_are_asked_for():
             load_for(run_of(**{f"{name}_examples": count}), DATA)
 
 
+def test_a_data_set_that_is_not_there_is_named_beside_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = {"data_dir": tmp_path}
+    with pytest.raises(ConfigError, match=r"minst: must be one of .*; did you mean mnist\?$"):
+        load_for(run_of(dataset="minst", **folder))
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ConfigError, match=r"photos: must be one of .*; did you mean ./photos\?$"):
+        load_for(run_of(dataset="photos", **folder))
+    with pytest.raises(ConfigError, match=r"or the path of a \.npz, \.csv, \.parquet file"):
+        load_for(run_of(dataset="qqq", **folder))
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "line"),
     [
