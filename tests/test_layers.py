@@ -366,6 +366,28 @@ def test_residual_adds_its_input(rng):
 # --- what a net consists of ----------------------------------------------------------------------
 
 
+def test_a_module_of_another_library_is_told_what_a_layer_is_told():
+    calls = []
+
+    def init(key, x):
+        calls.append(("init", x.shape, x.dtype))
+        return {"weight": jnp.ones(3)}, {"count": jnp.int32(0)}
+
+    def apply(params, state, x, key, training):
+        calls.append(("apply", x.shape, key, training))
+        return x * params["weight"], {"count": state["count"] + 1}
+
+    layer = layers.adapted("Other", init, apply)
+    params, state, shape = layer.init(KEY, (2, 3))
+    assert shape == (2, 3)
+    assert calls == [("init", (1, 2, 3), jnp.float32), ("apply", (1, 2, 3), None, False)]
+    calls.clear()
+    y, after = layer.apply(params, state, jnp.ones((4, 2, 3)), key=KEY, training=True)
+    layer.apply(params, state, jnp.ones((4, 2, 3)))
+    assert calls == [("apply", (4, 2, 3), KEY, True), ("apply", (4, 2, 3), None, False)]
+    assert (y.shape, after["count"]) == ((4, 2, 3), 1)
+
+
 def test_weights_are_neither_biases_nor_scales():
     net = serial(layers.Linear(5), layers.BatchNorm(), layers.residual(layers.Linear(5)))
     params = net.init(KEY, (3,))[0]

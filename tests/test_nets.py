@@ -200,3 +200,43 @@ def test_small_convnet_takes_digits():
 def test_convolutional_networks_refuse_what_they_do_not_know(make, arguments, options, message):
     with pytest.raises(ValueError, match=message):
         make(*arguments, **options)
+
+
+@pytest.mark.parametrize("make", [nets.convnet, nets.preact_convnet])
+def test_the_initializer_draws_the_weights_of_convolutions_too(make):
+    def sevens(key, shape, dtype):
+        return jnp.full(shape, 7, dtype), jnp.full(shape[-1:], 3, dtype)
+
+    stages = ((4,), (5,)) if make is nets.convnet else ((4, 1), (5, 1))
+    params = make(stages, classes=2, initializer=sevens).init(KEY, (4, 4, 2))[0]
+    leaves = layers.weights(params)
+    assert len(leaves) >= 3
+    assert all((weight == 7).all() for weight in leaves)
+
+
+def test_the_slopes_are_those_of_the_courses():
+    """0.02 in the ConvNet of 2019; 0.01, as PyTorch has it, in the MLP."""
+    x = jnp.full((1, 2, 2, 1), -1.0)
+    for make, slope in ((lambda: nets.convnet(((1,),), activation="leaky_relu"), 0.02),
+                        (lambda: nets.preact_convnet(((1, 1),), activation="leaky_relu"), 0.02),
+                        (lambda: nets.mlp((1, 1), activation="leaky_relu"), 0.01)):  # fmt: skip
+        found = [part for part in parts_of(make()) if part.name == "LeakyRelu"]
+        assert found
+        for part in found:
+            np.testing.assert_allclose(part.apply({}, {}, x)[0], -slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [nets.convnet, nets.preact_convnet])
+def test_a_stage_ends_in_a_maximum_over_windows_that_overlap(make):
+    """3x3 with stride 2: the second row and column are in two windows each."""
+    net = make(((1,),) if make is nets.convnet else ((1, 1),))
+    (pool,) = [part for part in parts_of(net) if part.name == "MaxPool2d"]
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(1.0)
+    np.testing.assert_array_equal(pool.apply({}, {}, x)[0][0, ..., 0], [[1, 1], [1, 1]])
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 2, 2, 0].set(1.0)
+    np.testing.assert_array_equal(pool.apply({}, {}, x)[0][0, ..., 0], [[0, 0], [0, 1]])
+
+
+def parts_of(layer):
+    """All layers of a net, at any depth."""
+    return [layer, *(inner for part in layer.parts for inner in parts_of(part))]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jaxnets import __main__ as command
-from jaxnets import gradcheck
+from jaxnets import _costs, gradcheck
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
 from jaxnets._checking.rounding import Rounded
 from jaxnets._costs import Cost, Costs
+from train.errors import Refusal
 
 POINT = jnp.asarray([0.5, -1.0, 2.0])
 
@@ -51,6 +52,15 @@ def test_an_error_is_found_as_soon_as_rounding_does_not_explain_it(check, dtype,
     assert [found.name for found in report.failures] == [check]
     right = settings(off_by(0.0, beside), POINT)
     assert [(found.name, found.status) for found in right.checks] == [(check, "passed")]
+
+
+def test_a_kink_is_no_error():
+    """At 0 central differences of relu give 1/2, and its rule 0: another point is taken."""
+    ramp = jax.custom_vjp(lambda x: jnp.where(x > 0, x, 0.0))
+    ramp.defvjp(lambda x: (jnp.where(x > 0, x, 0.0), x), lambda x, dy: (jnp.where(x > 0, dy, 0),))
+    report = gradcheck.replace(only=("finite differences",))(ramp, jnp.zeros(3))
+    assert report.checks
+    assert not report.failures
 
 
 def test_what_is_allowed_is_sixteen_times_what_was_measured():
@@ -124,6 +134,30 @@ def test_check_ends_with_status_1_where_one_failed(monkeypatch, shown):
     assert shown()[1] == "1/2"
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("8,16", (8, 16)), ("(8,)", (8,)), ("()", ()), ("8,16,", (8, 16)),
+        ("2147483648", (2**31,)), ("65536,32768", (65536, 32768)),
+    ],
+)  # fmt: skip
+def test_a_shape_is_its_axes(text, shape):
+    assert command._parsed_shape(text) == shape
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not a shape"), ("4,x", "is not a shape"), ("4,-3", "is not a shape"),
+        ("4,0", "has no entries"), ("65536,32769", "has more than 2^31 entries"),
+    ],
+)  # fmt: skip
+def test_a_shape_has_entries_and_not_too_many(text, said):
+    with pytest.raises(Refusal) as error:
+        command._parsed_shape(text)
+    assert said in str(error.value)
+
+
 def test_costs_shows_both_ways_in_millions(shown):
     assert command._measure(None, (), "float32") == 0
     assert shown() == [
@@ -137,3 +171,21 @@ def test_a_ratio_is_ours_over_autodiffs(explicit):
     assert found.time_ratio == explicit
     lines = str(found).splitlines()[1:]
     assert [line.split()[-1] for line in lines] == [f"{explicit:.2f}"] * 5
+
+
+def test_a_time_is_the_median_of_calls_that_take_turns(monkeypatch):
+    """So that a busy moment hits all, and counts for none."""
+    now, calls = [0.0], []
+    monkeypatch.setattr(_costs, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call(name, seconds):
+        def called():
+            calls.append(name)
+            # A tenth of the calls are much slower, and one is quicker.
+            now[0] += {5: 100.0, 11: 100.0, 7: 0.5}.get(calls.count(name), seconds)
+            return jnp.zeros(())
+
+        return called
+
+    assert _costs._times([call("a", 1.0), call("b", 3.0)]) == [1.0, 3.0]
+    assert calls[4:10] == ["a", "b"] * 3

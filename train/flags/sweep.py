@@ -44,9 +44,9 @@ class Sweep(NamedTuple, Generic[R]):
     shard: str
     given: dict[str, Any]
     directory: Path | None
-    dry_run: bool = False
-    machines: Machines = Machines()
-    longer: bool = False
+    dry_run: bool
+    machines: Machines
+    longer: bool
 
 
 class Group(NamedTuple):

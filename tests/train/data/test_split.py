@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.data import Dataset
+from train.data import Dataset, split
 from train.data.schema import Schema
 from train.data.split import check_batches, check_inputs, idle_patience, load_for, number_of_steps
 from train.errors import ConfigError
@@ -70,6 +70,32 @@ def test_as_many_examples_are_taken_as_are_asked_for():
     for name, count in (("train", 71), ("test", 31)):
         with pytest.raises(ConfigError, match=f"--{name}-examples {count}: must be at most"):
             load_for(run_of(**{f"{name}_examples": count}), DATA)
+
+
+def test_a_data_set_that_is_not_there_is_named_beside_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = {"data_dir": tmp_path}
+    with pytest.raises(ConfigError, match=r"minst: must be one of .*; did you mean mnist\?$"):
+        load_for(run_of(dataset="minst", **folder))
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ConfigError, match=r"photos: must be one of .*; did you mean ./photos\?$"):
+        load_for(run_of(dataset="photos", **folder))
+    with pytest.raises(ConfigError, match=r"or the path of a \.npz, \.csv, \.parquet file"):
+        load_for(run_of(dataset="qqq", **folder))
+
+
+def test_data_are_read_as_the_flags_say(monkeypatch):
+    """And by their own defaults where a flag is not given."""
+    seen = []
+    monkeypatch.setattr(split, "load", lambda *of, **options: seen.append((of, options)) or DATA)
+    load_for(run_of(dataset="./a.csv", label="kind", test=0.25))
+    load_for(run_of(dataset="./images", image_size="8x8", missing="mean"))
+    load_for(run_of(dataset="digits"))
+    assert seen == [
+        (("./a.csv", None), {"label": "kind", "test": 0.25}),
+        (("./images", None), {"image_size": "8x8", "missing": "mean"}),
+        (("digits", None), {}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -137,6 +138,15 @@ def test_memory_is_free_where_every_container_leaves_it(monkeypatch, left, free)
     monkeypatch.setattr(memory.jax, "local_devices", lambda: [device])
     monkeypatch.setattr(memory, "_left_by_containers", lambda: left)
     assert free_memory() == free
+
+
+def test_a_call_allocates_its_results_and_room_to_compute():
+    """Not what takes the place of an argument."""
+    sizes = types.SimpleNamespace(
+        output_size_in_bytes=100, alias_size_in_bytes=30, temp_size_in_bytes=7
+    )
+    assert memory._needed(types.SimpleNamespace(memory_analysis=lambda: sizes)) == 77
+    assert memory._needed(types.SimpleNamespace(memory_analysis=lambda: None)) == 0
 
 
 def test_what_is_in_use_on_an_accelerator_is_not_free(monkeypatch):

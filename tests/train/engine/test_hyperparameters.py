@@ -1,21 +1,21 @@
-"""Numbers as data, keys, segments and what is kept: the small parts of the engine."""
+"""Numbers as data, keys, and what is kept: the small parts of the engine."""
 
-import itertools
 import math
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from jaxnets import nets
-from tests.properties import few
+from jaxnets.layers import Layer
 from train.custom_network import run_kind
-from train.engine import compiled, dry_run, memory, segments
+from train.engine import compiled, dry_run, memory
 from train.engine.hyperparameters import hyperparameters, of_run, stack
+from train.engine.input_pipeline import Data
 from train.engine.memory import Fitting
+from train.engine.optimizers import Schedule
 from train.engine.program import make_program
 from train.flags.config import MlpRun, replaced
 
@@ -50,7 +50,9 @@ def test_of_a_network_of_ones_own_the_real_numbers_are_data():
     assert found.learning_rate == 0.5
     together = stack([of_run(replaced(kind(), {"rate": rate})) for rate in (0.25, 0.75)])
     np.testing.assert_array_equal(together.own["rate"], [0.25, 0.75])
+    np.testing.assert_array_equal(stack([of_run(kind())]).own["rate"], [0.5])
     assert of_run(replaced(MlpRun(), {"learning_rate": 0.5})).own is None
+    assert stack([hyperparameters({"learning_rate": 0.5})]).own is None
 
 
 def test_the_weights_and_the_steps_have_keys_of_their_own():
@@ -67,37 +69,50 @@ def test_the_weights_and_the_steps_have_keys_of_their_own():
     assert state.step == 0
 
 
-# --- segments ------------------------------------------------------------------------------------
+def data(count):
+    x = jnp.arange(4.0 * count).reshape(count, 2, 2, 1) / 8
+    labels = jnp.arange(count, dtype=jnp.int32) % 2
+    return Data(x, labels, jnp.zeros((2, 2, 1)), jnp.float32(1))
 
 
-@few
-@given(st.lists(st.integers(1, 2500), min_size=1, max_size=4), st.integers(1, 1500))
-def test_segments_lead_to_each_evaluation_and_each_end(ends, every):
-    found = list(segments.segments(ends, every))
-    steps = list(itertools.accumulate(map(sum, found)))
-    stops = {*ends, *range(every, max(ends), every)}
-    assert steps == sorted(stops)
-    lengths = [length for part in found for length in part]
-    assert 1 <= min(lengths) <= max(lengths) <= segments.LONGEST_SEGMENT
-    # As equal as can be: few lengths are compiled.
-    assert all(len(set(part[:-1])) <= 1 for part in found)
-    assert all(part[-1] <= part[0] for part in found)
+def test_a_step_has_the_learning_rate_of_its_number(promotion):
+    """Of a schedule that falls to a millionth, the first step alone counts."""
+    schedule = Schedule("step", period=1)
+    program = make_program(lambda hyper: nets.mlp((2,)), (2, 2, 1), "sgd", schedule=schedule)
+    hyper = hyperparameters({"learning_rate": 0.5, "decay": 1e-6})
+    start = program.initialise(hyper, jax.random.key(0))
+    train = jax.jit(program.train_segment)
+    states = [start]
+    for _ in range(3):
+        states.append(train(states[-1], hyper, data(4), jnp.arange(4)[None])[0])
+    _, one, _, three = states
+    assert (one.step, three.step) == (1, 3)
+    for before, after, later in zip(
+        *(jax.tree.leaves(state.params) for state in (start, one, three)), strict=True
+    ):
+        assert np.abs(after - before).max() > 1e-2
+        np.testing.assert_allclose(later, after, atol=1e-5)
 
 
-@few
-@given(st.lists(st.integers(1, 2500), min_size=1, max_size=3), st.integers(1, 1500), st.data())
-def test_from_any_segment_on_they_are_those_that_they_would_have_been(ends, every, data):
-    whole = list(segments.segments(ends, every))
-    begins = [0, *itertools.accumulate(length for part in whole for length in part)]
-    start = data.draw(st.sampled_from(begins))
-    rest, done = [], 0
-    for part in whole:
-        left = []
-        for length in part:
-            left += [length] if done >= start else []
-            done += length
-        rest += [left] if left else []
-    assert list(segments.segments(ends, every, start)) == rest
+@pytest.mark.parametrize("changes", [(), ("flip",)])
+def test_a_step_has_a_key_and_what_changes_the_images_another(promotion, changes):
+    """The network draws from the key of the step, or from the first of two split from it."""
+
+    def apply(params, state, x, *, key=None, training=False):
+        drawn = jax.random.normal(key, (len(x),)) if training else jnp.zeros(len(x))
+        return jnp.stack([drawn, jnp.zeros(len(x))], 1) + params["weight"], state
+
+    noise = Layer("Noise", lambda key, shape: ({"weight": jnp.zeros(2)}, {}, (2,)), apply)
+    program = make_program(lambda hyper: noise, (2, 2, 1), "sgd", changes=changes)
+    hyper = hyperparameters({"learning_rate": 1e-30})
+    state = program.initialise(hyper, jax.random.key(3))
+    _, trace = jax.jit(program.train_segment)(state, hyper, data(4), jnp.zeros((3, 4), jnp.int32))
+    for step, loss in enumerate(trace["loss"]):
+        key = jax.random.fold_in(state.key, step)
+        if changes:
+            key, _ = jax.random.split(key)
+        expected = jnp.log1p(jnp.exp(-jax.random.normal(key, (4,)))).mean()  # Of class 0.
+        assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # --- what is kept --------------------------------------------------------------------------------

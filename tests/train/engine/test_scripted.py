@@ -141,6 +141,8 @@ def test_a_run_that_is_stopped_does_not_diverge_later():
     assert subject.stopped == {0: 4}
     assert subject.diverged == {}
     assert found[8][1]["train_loss"] == 1
+    # Where a run stops, it ends, and is tested.
+    assert [step for step, records in found.items() if records[0]["test_loss"]] == [4, 8]
 
 
 @pytest.mark.parametrize("step", [1, 4, 8])
@@ -225,6 +227,28 @@ def test_a_mean_is_over_the_steps_since_the_evaluation_before():
     }
     assert found[4][0]["train_accuracy"] == 1 / BATCH
     assert found[6][0]["epoch"] == 2.0
+    assert [step for step, records in found.items() if records[0]["test_loss"]] == [6, 8]
+
+
+def test_a_mean_is_taken_in_float64():
+    """In float32 what is small beside the others would be lost."""
+    losses = np.float32([1.0, 3e-8])
+    (_, (last,)) = evaluations(make(losses[None], eval_every=2), [2]).values()
+    assert last["train_loss"] == losses.astype(np.float64).mean() > 0.5
+
+
+def test_a_mean_goes_on_where_a_training_resumes(monkeypatch):
+    monkeypatch.setattr("train.engine.segments.LONGEST_SEGMENT", 2)
+    losses = np.array([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]])
+    subject = make(losses, eval_every=4)
+    training = subject.train([8], lambda *_: None)
+    for step, mean in ((2, 3.75), (6, 60.0)):
+        while subject.step < step:
+            next(training)
+        tree, notes = subject.snapshot()
+        again = make(losses, eval_every=4)
+        again.restore(tree["state"], tree, notes)
+        assert next(iter(evaluations(again, [8]).values()))[0]["train_loss"] == mean
 
 
 @pytest.mark.parametrize("runs", range(1, 10))
@@ -233,8 +257,13 @@ def test_the_last_run_fills_up_the_devices(monkeypatch, runs):
     monkeypatch.undo()
     if len(jax.devices()) < 4:
         pytest.skip("needs four devices")
+    asked = []
+    monkeypatch.setattr(
+        "train.engine.sharding.choose_lockstep", lambda platform, each: asked.append(each) or 1
+    )
     spread = Spread("runs", runs, None)
     devices = min(runs, 4)
+    assert asked == [math.ceil(runs / devices)]  # Of the runs of a device, so many at a time.
     assert spread.rows[:runs] == list(range(runs))
     assert set(spread.rows[runs:]) <= {runs - 1}
     assert len(spread.rows) == math.ceil(runs / devices) * devices

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.errors import StoreError
-from train.evaluate.__main__ import _chosen
+from train.evaluate.__main__ import _chosen, _recorded
 from train.run_directory.reader import Results
 from train.run_directory.stored_config import Config
 from train.run_directory.summary import by_configuration, configuration
@@ -60,6 +60,15 @@ def test_one_that_is_named_is_looked_at_unless_it_diverged(index):
     else:
         hidden, seed = FLAGS[index].values()
         assert _chosen(found, index) == (index, f"run {index} of 6 (hidden {hidden}, seed {seed})")
+
+
+def test_what_training_recorded_is_that_of_the_run_and_never_of_batches():
+    found = stored([None, 4, None])
+    values = {"final": {"values": [0.25, None, 0.75]}}
+    found.summary["rows"][0] |= {"test_accuracy": values, "train_accuracy": values}
+    assert [_recorded(found, index, "test") for index in (3, 5)] == [0.25, 0.75]
+    assert _recorded(found, 3, "train") is None  # That of batches, before their updates.
+    assert _recorded(found, 3, "validation") is None  # There is none.
 
 
 @pytest.mark.parametrize("index", [-1, 6])

@@ -122,6 +122,9 @@ def test_a_sweep_ends_at_so_many_runs(monkeypatch):
     monkeypatch.setattr(sweep, "MOST_RUNS", 11)
     with pytest.raises(ConfigError, match="the flags make 12 runs: must be at most 11"):
         parse(MlpRun, words, "prog", None)
+    monkeypatch.setattr(sweep, "MOST_RUNS", 4)
+    assert len(parse(MlpRun, ["--seeds", "2", "--l2", "0", "0.1"], "prog", None).runs) == 4
+    monkeypatch.setattr(sweep, "MOST_RUNS", 6)
     # Of a search as many as are drawn, whatever the values.
     searched = [*words[:4], "--learning-rate", "0.1", "0.2", "0.3", "--search", "random:1"]
     assert len(parse(MlpRun, searched, "prog", None).runs) == 6

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from train.report import figures, panels, style, tables
+from train.report import figures, notes, panels, style, tables
 from train.report import progress as progress_module
 from train.report.progress import Progress
 from train.run_directory import summary as summaries
@@ -88,6 +88,7 @@ def test_five_flags_fit_into_80_columns(count):
     assert rows[0][:6] == ["1", "100", "0", "0.001", "32", "adam"]
     assert rows[1][6:] == ["0.310±0.000", "0.940±0.000", "0.960±0.000"]
     assert ("3 more configurations: see summary.json." in lines) == (count == 23)
+    assert any("more configuration" in line for line in lines) == (count == 23)
     assert not any("l2" in line for line in lines)
     assert "learning" in " ".join(lines)
     assert "Mean ± standard deviation over 2 seeds." in lines
@@ -111,6 +112,21 @@ def test_a_note_says_what_diverged_and_what_stopped():
     text = " ".join(" ".join(lines).split())
     assert "* diverged, and not in the means: row 2, 1 of 2 runs at step 4." in text
     assert "row 2, 1 of 2 runs at step 30; row 3, 2 of 2 runs at step 20 to 30." in text
+
+
+def test_a_note_says_from_which_step_to_which_and_of_how_many():
+    assert notes._where([30, 10, 20], 4) == "3 of 4 runs at step 10 to 30"
+    assert notes._where([10, 10], 2) == "2 of 2 runs at step 10"
+    assert notes._where([7], 1) == "at step 7"
+    row = {"seeds": [0, 1, 0, 1], "folds": [0, 0, 1, 1]}
+    assert notes.deviation([row]) == ["Mean ± standard deviation over 2 seeds and 2 folds."]
+    one = {"seeds": [0], "folds": None}
+    assert notes.deviation([one]) == []
+    assert notes.deviation([one, row]) == [
+        "Mean ± standard deviation over 1 to 2 seeds and 1 to 2 folds."
+    ]
+    several = {"seeds": [0, 0], "folds": [0, 1]}
+    assert notes.deviation([several]) == ["Mean ± standard deviation over 1 seed and 2 folds."]
 
 
 def test_unequal_numbers_of_seeds_are_counted():

@@ -1,0 +1,221 @@
+"""Change the code in one place at a time, and see whether a test fails.
+
+    python -m tests.benchmarks.survivors train/metrics.py train/flags/sweep.py
+    python -m tests.benchmarks.survivors train/engine --most 40
+    python -m tests.benchmarks.survivors --since main
+
+A change that no test notices has survived: a test is missing, the code is not needed, or the change
+makes no difference. The changes are those of cosmic-ray: another number, comparison, sign or
+operator, False for True, a loop without a turn, a function without its decorator. [tool.survivors]
+in pyproject.toml says which of them, how long the tests of one may take, which tests a module has,
+and which changes make no difference, and why. What takes too long has not survived.
+
+Nothing in the working folder changes: a copy does. Each change is tried in a process that is forked
+from one that has imported what is slow, where a new process would take most of the time to begin.
+"""
+
+import argparse
+import ast
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+# What is slow to import, and does not begin a thread or look for a device by that.
+SLOW = (
+    "jax", "jax.numpy", "jax.experimental", "numpy", "optax", "optax.contrib", "pytest", "rich",
+    "rich.progress", "rich.table", "scipy.special", "tyro",
+)  # fmt: skip
+
+
+class Mutant(NamedTuple):
+    """A change: the file and the line, what the line was and what it becomes, and the new file."""
+
+    path: str
+    line: int
+    before: str
+    after: str
+    content: str
+
+
+def settings() -> dict[str, Any]:
+    """Return what pyproject.toml says."""
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return found["tool"]["survivors"]
+
+
+def mutants(path: str, operators: Sequence[str]) -> Iterator[Mutant]:
+    """Yield each change that these operators of cosmic-ray, regular expressions, make in a file."""
+    from cosmic_ray import plugins
+    from cosmic_ray.mutating import mutate_code
+
+    content = (ROOT / path).read_text(encoding="utf-8")
+    lines, same = content.splitlines(), ast.dump(ast.parse(content))
+    for name in plugins.operator_names():
+        if not any(re.fullmatch(operator, name.partition("/")[2]) for operator in operators):
+            continue
+        occurrence = 0  # Of the places in the file.
+        while (
+            changed := mutate_code(content, plugins.get_operator(name)(), occurrence)
+        ) is not None:
+            occurrence += 1
+            try:
+                if ast.dump(ast.parse(changed)) == same:  # 1e38 + 1 is 1e38.
+                    continue
+            except SyntaxError:  # The stars before an argument are no operator.
+                continue
+            others = changed.splitlines()
+            pairs = enumerate(zip(lines, others, strict=False))
+            number = next((n for n, (a, b) in pairs if a != b), len(lines) - 1)
+            before, after = lines[number].strip(), others[number].strip()
+            if "__name__ ==" not in before and "TYPE_CHECKING" not in before:
+                yield Mutant(path, number + 1, before, after, changed)
+
+
+def tests_of(path: str, known: dict[str, list[str]]) -> list[str]:
+    """Return what pytest is given for a module: the longest entry that its path begins with.
+
+    Without an entry, train/ROOM/... has tests/train/ROOM, and jaxnets/_name.py tests/test_name.py.
+    """
+    entries = [prefix for prefix in known if path.startswith(prefix)]
+    if entries:
+        return known[max(entries, key=len)]
+    package, *parts = Path(path).with_suffix("").parts
+    if package == "jaxnets":
+        return [f"tests/test_{parts[0].lstrip('_')}.py"]
+    return [f"tests/train/{parts[0]}" if len(parts) > 1 else f"tests/train/test_{parts[0]}.py"]
+
+
+def chosen(paths: Sequence[str], since: str | None) -> dict[str, set[int] | None]:
+    """Return the modules to change, each with the lines; None for all of them."""
+    files: dict[str, set[int] | None] = {}
+    for path in paths:
+        where = ROOT / path
+        several = sorted(where.rglob("*.py")) if where.is_dir() else [where]
+        files |= {str(file.relative_to(ROOT)): None for file in several}
+    if since is not None:
+        words = ["git", "diff", "--unified=0", since, "--", *(paths or ("train", "jaxnets"))]
+        text = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        files, name = {}, ""
+        for line in text.splitlines():
+            if line.startswith("+++ "):
+                name = line.removeprefix("+++ b/")
+            elif (match := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line)) and name[-3:] == ".py":
+                first, count = int(match[1]), int(match[2] or 1)
+                lines = files.setdefault(name, set())
+                assert lines is not None
+                lines |= set(range(first, first + count))
+    return files
+
+
+def passes(folder: Path, tests: Sequence[str], limit: float) -> tuple[bool, str]:
+    """Run tests in a fork of this process; return whether they pass, and what they print."""
+    log = folder / "log"
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        os.environ["PYTHONPATH"] = str(folder)
+        import pytest
+
+        for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "train", "jaxnets")]:
+            del sys.modules[name]
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        sys.stdout.flush()
+        os._exit(status)
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            return os.waitstatus_to_exitcode(status) == 0, text
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False, f"took longer than {limit:g} s"
+
+
+def measured(path: str, lines: set[int] | None, folder: Path, most: int | None) -> tuple[int, int]:
+    """Try the changes of a module; print those that survive.
+
+    Returns:
+        How many were found, and how many there were.
+    """
+    known = settings()
+    tests = tests_of(path, known["tests"])
+    good, said = passes(folder, tests, 10 * known["limit"])
+    if not good:
+        raise SystemExit(f"{path}: its tests fail without a change:\n{said[-2000:]}")
+    same = {(of["path"], of["before"], of["after"]) for of in known.get("equivalent", ())}
+    every = [
+        mutant
+        for mutant in mutants(path, known["operators"])
+        if (lines is None or mutant.line in lines) and (path, *mutant[2:4]) not in same
+    ]
+    if most is not None and len(every) > most:
+        every = [every[n * len(every) // most] for n in range(most)]
+    found, target = 0, folder / path
+    for mutant in every:
+        shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
+        target.write_text(mutant.content, encoding="utf-8")
+        good, _ = passes(folder, tests, known["limit"])
+        found += not good
+        if good:
+            print(f"{path}:{mutant.line}: {mutant.before}\n{'':>8}->  {mutant.after}", flush=True)
+    target.write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
+    share = f" ({found / len(every):.0%})" if every else ""
+    print(f"{path}: {found} of {len(every)} changes are found{share}", flush=True)
+    return found, len(every)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", help="modules or folders")
+    parser.add_argument("--since", metavar="REVISION", help="the lines that differ from it alone")
+    parser.add_argument("--most", type=int, help="so many changes of a module at most")
+    asked = parser.parse_args()
+    if not asked.paths and asked.since is None:
+        parser.error("name a module, a folder, or --since a revision")
+    for name in SLOW:
+        __import__(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in filter(lambda name: (ROOT / name).is_file(), names.splitlines()):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        # Compiled once, as far as a change does not change what is compiled.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
+        pairs = [
+            measured(path, lines, folder, asked.most)
+            for path, lines in chosen(asked.paths, asked.since).items()
+        ]
+    found, total = (sum(pair[place] for pair in pairs) for place in (0, 1))
+    if not total:
+        print("there is nothing to change")
+    elif len(pairs) > 1:
+        print(f"all: {found} of {total} changes are found ({found / total:.0%})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Where a label ends to be one, a column to be one of numbers, and a pixel to be white."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+
+from train.data.arrays import examples, finite, white_of
+from train.data.dataset import load_digits
+from train.data.image_file import size_of
+from train.data.image_folder import parsed_size
+from train.data.labels import read_labels
+from train.data.limits import MOST_CLASSES
+from train.data.table import MOST_WORDS, encoded, learned_columns
+from train.errors import DataError
+
+
+def test_there_are_from_two_to_a_thousand_classes():
+    assert MOST_CLASSES == 1000
+    found = read_labels(np.arange(1000)[::-1], "y")
+    assert (found.classes[0], found.classes[-1]) == ("0", "999")
+    assert found.y.tolist() == list(range(1000))[::-1]
+    with pytest.raises(DataError, match="holds 1001 different labels; must be at most 1000"):
+        read_labels(np.arange(1001), "y")
+    assert read_labels([3, 3, 4], "y").classes == ("3", "4")
+    with pytest.raises(DataError, match="holds one class only, 3"):
+        read_labels([3, 3], "y")
+
+
+def test_a_real_number_is_a_label_where_it_is_whole_and_exact():
+    most = 2.0**53 - 1
+    assert read_labels([most, -1.0], "y").classes == ("-1", "9007199254740991")
+    for bad, row in (([1.0, 2.0, 2.0**53], 1), ([1.0, 0.5], 2)):
+        with pytest.raises(DataError, match=f"row {row} has "):
+            read_labels(bad, "y")
+    with pytest.raises(DataError, match="2 labels are missing, the first in row 2"):
+        read_labels([1.0, np.nan, np.nan], "y")
+
+
+def test_labels_to_test_on_are_those_to_train_on():
+    known = read_labels(["b", "a", " b "], "y")
+    assert known.classes == ("a", "b")
+    assert read_labels(["b", "b"], "y_test", known).y.tolist() == [1, 1]
+    with pytest.raises(DataError, match="holds the class c, which is not among"):
+        read_labels(["c"], "y_test", known)
+
+
+@pytest.mark.parametrize(
+    ("largest", "white"),
+    [(0.5, 1), (1.0, 1), (1.5, 255), (254.0, 255), (255.0, 255), (255.5, 256), (3e9, 2**31)],
+)
+def test_white_is_what_the_pixels_tell(largest, white):
+    assert white_of(np.float32([0.0, largest])) == white
+    assert white_of(np.uint8([0, 1])) == 255
+
+
+def test_inputs_are_finite_in_float32():
+    assert finite(np.float64([[3.4e38]]), "x").dtype == np.float32
+    for bad in (np.inf, np.nan, 3.5e38):
+        with pytest.raises(DataError, match="x: row 2 holds "):
+            finite(np.array([[1.0], [bad]]), "x")
+    assert examples(np.zeros((2, 3, 4), np.uint8), "x").shape == (2, 3, 4, 1)
+    assert examples(np.zeros((2, 3), int), "x").dtype == np.float32
+    with pytest.raises(DataError, match=r"of integers from 0 to 255 take x.astype"):
+        examples(np.zeros((2, 3, 4), int), "x")
+
+
+@pytest.mark.parametrize(("text", "size"), [("32", (32, 32)), ("32x48", (32, 48))])
+def test_a_size_is_height_and_width(text, size):
+    assert parsed_size(text) == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_photo_is_that_after_it_is_turned(tmp_path, orientation):
+    """As Pillow turns it, which is asked for every image of a folder before one is decoded."""
+    image = Image.fromarray(np.zeros((4, 6), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    with (tmp_path / "a.png").open("rb") as file:
+        found = size_of(tmp_path / "a.png", file)
+    with Image.open(tmp_path / "a.png") as opened:
+        turned = ImageOps.exif_transpose(opened)
+    assert found == (turned.height, turned.width, True)
+
+
+def test_a_white_pixel_of_the_digits_is_16():
+    digits = load_digits()
+    assert digits.white == digits.schema.white == digits.x_train.max() == 16
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def learned(values, training=None, fill=True):
+    frame = pd.DataFrame({"a": values})
+    rows = np.arange(len(values)) if training is None else np.asarray(training)
+    (column,) = learned_columns(frame, rows, fill, "table")
+    return column
+
+
+def test_a_column_of_which_half_are_numbers_is_one_of_numbers():
+    """Then a text among them is a mistake."""
+    with pytest.raises(DataError, match="row 3 has 'x' in column 'a', which holds numbers"):
+        learned(["1", "2", "x", "y"])
+    assert learned(["1", "x", "y"]).words == ("1", "x", "y")
+    assert learned(["1", "2", None]).words == ()
+
+
+def test_what_is_missing_is_filled_from_the_rows_to_train_on():
+    assert learned([1.0, 3.0, None, 50.0], [0, 1, 2]).fill == 2.0
+    assert learned(["u", "v", "v", "u", "u"], [0, 1, 2]).fill == "v"
+    assert learned(["u", "v", None, "u"], [1, 2]).fill == "v"
+    assert learned([None, 1.0], [0]).fill == 0.0
+    assert learned([1.0, 2.0], fill=False).fill is None
+
+
+def test_so_many_words_become_inputs():
+    words = [f"w{number:03}" for number in range(MOST_WORDS)]
+    column = learned(words)
+    assert (column.words, column.width) == (tuple(words), MOST_WORDS)
+    with pytest.raises(DataError, match=f"has {MOST_WORDS + 1} different words"):
+        learned([*words, "more"])
+    found = encoded(pd.DataFrame({"a": ["w001", "w000"]}), [column], "table")
+    assert found[:, :2].tolist() == [[0, 1], [1, 0]]
+    assert found.sum() == 2
