@@ -27,8 +27,8 @@ from jaxnets._checking.programs import (
     run_eagerly,
     text_of,
 )
-from jaxnets._checking.reference import ALLOWANCE, Expectation, along
-from jaxnets._checking.rounding import rounding_spread
+from jaxnets._checking.reference import Expectation, along
+from jaxnets._checking.rounding import ALLOWANCE, rounding_spread
 from jaxnets._checking.verdict import Check, compare
 
 CHECKS = (

@@ -10,13 +10,9 @@ import numpy as np
 
 from jaxnets._checking.case import Case, gradient_of_gradient, vjp
 from jaxnets._checking.programs import one_line
-from jaxnets._checking.rounding import Rounded, rounding_spread
+from jaxnets._checking.rounding import ALLOWANCE, Rounded, rounding_spread
 from jaxnets._checking.verdict import CONCLUSIVE
 
-# How many times the measured effect of rounding (the root mean square of a few samples) an entry
-# may be off. A rule that adds in another order, or keeps a rounded residual where autodiff keeps an
-# exact one, stays within a few times that.
-ALLOWANCE = 16.0
 # Up to so many entries forward mode is run for each; beyond, along random directions.
 _ENTRIES, _DIRECTIONS = 256, 32
 
