@@ -370,11 +370,6 @@ for _part in (
     _part()
 
 
-def by_gradcheck(function: Callable, args: tuple) -> bool:
-    """Return whether gradcheck finds something."""
-    return not gradcheck(function, *args).ok
-
-
 def by_peer(check: Callable, function: Callable, args: tuple) -> bool:
     """Return whether a checker of others raises."""
     try:
@@ -404,12 +399,12 @@ def main() -> int:
                         args = jax.tree.map(
                             lambda x, w=wide: jnp.asarray(x, w.get(str(x.dtype), x.dtype)), args
                         )
-                        result = by_gradcheck(function, tuple(args))
-                        if result != bool(wrong):
+                        report = gradcheck(function, *args)
+                        if not (report.failures if wrong else report.ok):
                             what = "missed" if wrong else "alarm"
-                            off.append(f"{bug.kind}: {bug.name} in {dtype}: {what}")
+                            off.append(f"{bug.kind}: {bug.name} in {dtype}: {what}: {report}")
                         if wrong:
-                            found[bug.kind, "gradcheck", dtype] += result
+                            found[bug.kind, "gradcheck", dtype] += bool(report.failures)
                             for name, check in peers.items():
                                 made, *_ = bug.make(1)
                                 found[bug.kind, name, dtype] += by_peer(check, made, tuple(args))
