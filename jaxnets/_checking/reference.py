@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets._checking.case import Case, gradient_of_gradient, vjp
+from jaxnets._checking.case import Case, both_gradients, vjp
 from jaxnets._checking.programs import one_line
 from jaxnets._checking.rounding import ALLOWANCE, Rounded, rounding_spread
 from jaxnets._checking.verdict import CONCLUSIVE
@@ -89,8 +89,8 @@ def by_autodiff(case: Case, rng: np.random.Generator, narrow: Results | None) ->
     count = len(case.cotangents) + len(case.floats)
 
     def both(floats, cts, ds):
-        first = vjp(case.twin, floats, cts)
-        return [*first, *gradient_of_gradient(case.twin, floats, cts, ds)]
+        first, second = both_gradients(case.twin, floats, cts, ds)
+        return [*first, *second]
 
     try:
         rounded = rounding_spread(both, arguments, rng, _joined(narrow), case.key("both orders"))
