@@ -159,13 +159,13 @@ def probes_of(case: Case) -> list:
     ]
 
 
-WAYS: tuple[tuple[str, Callable], ...] = (
+_WAYS: tuple[tuple[str, Callable], ...] = (
     ("autodiff", by_autodiff),
     ("forward mode of the body", by_forward_mode),
 )
 
 
-def results_by(
+def _results_by(
     way: Callable, case: Case, rng: np.random.Generator, narrow: Results | None = None
 ) -> Results | str:
     """Return the results of one way, or what it raises."""
@@ -173,6 +173,27 @@ def results_by(
         return way(case, rng, narrow)
     except Exception as error:
         return one_line(error)
+
+
+def first_that_works(
+    given: Case, exact: Case | None, rng: np.random.Generator
+) -> tuple[str, Results | str, Results | str]:
+    """Return the first way to a reference that works, and its results in either dtype."""
+    exact_results: Results | str = ""
+    given_results: Results | str = ""
+    for name, way in _WAYS:
+        narrow = None
+        if given.dtype != "float64" or exact is None:
+            given_results = _results_by(way, given, rng)
+            narrow = given_results if isinstance(given_results, Results) else None
+        if exact is not None:
+            with jax.enable_x64(True):
+                exact_results = _results_by(way, exact, rng, narrow)
+        if isinstance(exact_results, Results):
+            return f"{name} in float64", exact_results, given_results
+        if isinstance(given_results, Results):
+            return f"{name} in {given.dtype}", exact_results, given_results
+    return "central differences", exact_results, given_results
 
 
 def values_alone(case: Case, rng: np.random.Generator) -> Expectation:
