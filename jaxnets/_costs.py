@@ -16,6 +16,8 @@ from jaxnets._checking.case import draw_case, name_of, vjp
 
 _ROUNDS = 15
 _SECONDS_PER_ROUND = 0.01
+# A slow function is timed in fewer rounds, but in so many.
+_SECONDS, _FEWEST_ROUNDS = 0.5, 5
 
 
 @dataclass(frozen=True)
@@ -147,15 +149,16 @@ def _cost(function, compiled, seconds, floats) -> Cost:
 
 def _times(calls: Sequence[Callable]) -> list[float]:
     """Return the median seconds a call, the calls taking turns so that a busy moment hits all."""
-    repeats = []
+    repeats, round_s = [], 0.0
     for call in calls:
         jax.block_until_ready(call())
         start = time.perf_counter()
         jax.block_until_ready(call())
         once = time.perf_counter() - start
         repeats.append(max(1, int(_SECONDS_PER_ROUND / max(once, 1e-9))))
+        round_s += max(once, _SECONDS_PER_ROUND)
     samples: list[list[float]] = [[] for _ in calls]
-    for _ in range(_ROUNDS):
+    for _ in range(min(_ROUNDS, max(_FEWEST_ROUNDS, int(_SECONDS / round_s)))):
         for call, repeat, sample in zip(calls, repeats, samples, strict=True):
             start = time.perf_counter()
             for _ in range(repeat):

@@ -29,12 +29,11 @@ from jaxnets._checking.interpreter import RULE
 from jaxnets._checking.mapping import has_rules
 from jaxnets._checking.programs import one_line
 from jaxnets._checking.reference import (
-    WAYS,
     Results,
     Tolerance,
     expectation,
+    first_that_works,
     probes_of,
-    results_by,
     values_alone,
 )
 from jaxnets._checking.report import Report
@@ -70,6 +69,12 @@ class GradCheck:
     mode of the body, central differences. The report names it. A complex array is checked as two
     real ones. Integers, random keys, Python numbers and everything else are held constant, and
     named in the report.
+
+    A rule is taken for a function of its arguments and of what it closes over: JAX traces it once
+    for each program. Here it is traced at least twice in each dtype, and once more for the finite
+    differences; one that counts its calls is found if it is wrong in one of these. The programs of
+    second order and vmap are taken over from an earlier check whose body, first order and values
+    are the same.
 
     A GPU or TPU by default computes products of float32 with fewer digits than float32 has. Here
     they are computed with all of them, unless `f` itself says otherwise: it is the rule that is
@@ -210,7 +215,7 @@ class GradCheck:
             if exact is not None:
                 with jax.enable_x64(True):
                     exact = signed_by_body(exact)
-        reference, exact_results, given_results = _results(given, exact, rng)
+        reference, exact_results, given_results = first_that_works(given, exact, rng)
         found = any(isinstance(r, Results) for r in (exact_results, given_results))
         if exact is not None and found and not isinstance(exact_results, Results):
             # Autodiff in the dtype given is then the best reference there is.
@@ -276,24 +281,3 @@ gradcheck = GradCheck()
 
 def _no_float64(reason: str) -> Check:
     return Check("all", "float64", "skipped", f"autodiff(f) does not run in float64: {reason}")
-
-
-def _results(
-    given: Case, exact: Case | None, rng: np.random.Generator
-) -> tuple[str, Results | str, Results | str]:
-    """Return the first way to a reference that works, and its results in either dtype."""
-    exact_results: Results | str = ""
-    given_results: Results | str = ""
-    for name, way in WAYS:
-        narrow = None
-        if given.dtype != "float64" or exact is None:
-            given_results = results_by(way, given, rng)
-            narrow = given_results if isinstance(given_results, Results) else None
-        if exact is not None:
-            with jax.enable_x64(True):
-                exact_results = results_by(way, exact, rng, narrow)
-        if isinstance(exact_results, Results):
-            return f"{name} in float64", exact_results, given_results
-        if isinstance(given_results, Results):
-            return f"{name} in {given.dtype}", exact_results, given_results
-    return "central differences", exact_results, given_results

@@ -62,6 +62,14 @@ def test_other_labels_are_another_program():
     assert not gradcheck(wrong_for_two, X, jnp.asarray(2)).ok
 
 
+def test_a_program_that_ignores_its_arguments_is_not_that_of_other_shapes():
+    """The second derivative of a bend is 0, whatever the cotangent's shape."""
+    check = gradcheck.replace(only="second order")
+    for bend in (lambda x: jnp.minimum(x, 1.5), lambda x: jnp.minimum(x, 1.5).sum()):
+        report = check(bend, X)
+        assert {one.status for one in report.checks} == {"passed"}, report
+
+
 def test_a_value_that_f_closes_over_is_another_program():
     scale = [1.0]
     wrapped = jax.custom_vjp(jnp.sin)
@@ -86,3 +94,30 @@ def test_an_error_is_said_to_vanish_with_its_argument():
     report = str(gradcheck.replace(only="vjp")(wrapped, X, X + 3))
     assert "no error where w is 0" in report
     assert "a term is missing" not in report
+
+
+def counted(first_wrong):
+    """Return a function whose rule is wrong from its n-th call on, and the list of the calls."""
+    calls = []
+
+    def backward(res, dy):
+        calls.append(1)
+        (x,) = res
+        return (jnp.cos(x) * dy * (1.01 if len(calls) >= first_wrong else 1.0),)
+
+    wrapped = jax.custom_vjp(jnp.sin)
+    wrapped.defvjp(lambda x: (jnp.sin(x), (x,)), backward)
+    return wrapped, calls
+
+
+def test_a_rule_that_is_checked_again_is_traced_twice_in_each_dtype_and_for_the_differences():
+    assert gradcheck(counted(99)[0], X).ok
+    again, calls = counted(99)
+    assert gradcheck(again, X).ok
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("first_wrong", range(1, 6))
+def test_a_rule_that_becomes_wrong_in_any_of_its_traces_is_found(first_wrong):
+    assert gradcheck(counted(99)[0], X).ok
+    assert not gradcheck(counted(first_wrong)[0], X).ok

@@ -134,6 +134,22 @@ def test_the_bug_is_found_and_its_right_twin_passes(bug):
     assert wrong.failures, wrong
 
 
+TIED = [bug for bug in BUGS_OF_OTHERS if bug.kind == "tied entries"]
+
+
+@pytest.mark.parametrize("bug", TIED, ids=lambda bug: bug.name)
+def test_tied_entries_are_judged_in_float64_alone(bug):
+    check = gradcheck.replace(only="vjp")
+    with jax.numpy_dtype_promotion("standard"), jax.enable_x64(True):
+        reports = []
+        for off in (0, 1):
+            function, *args = bug.make(off)
+            reports.append(check(function, *(jnp.asarray(x, jnp.float64) for x in args)))
+    right, wrong = reports
+    assert right.ok, right
+    assert wrong.failures, wrong
+
+
 def test_further_wrong_rules_differ_from_their_right_twins_in_the_rule_alone():
     """`python -m tests.benchmarks.wrong_rules` checks them all; here one of each kind is called."""
     assert len({(bug.kind, bug.name) for bug in BUGS_OF_OTHERS}) >= 60

@@ -349,16 +349,26 @@ def gradients(function: Callable, floats: Sequence, cotangents: Sequence) -> lis
     return vjp(function, floats, cotangents)[len(cotangents) :]
 
 
+def both_gradients(
+    function: Callable, floats: Sequence, cotangents: Sequence, directions: Sequence
+) -> tuple[list, list]:
+    """Return `vjp` and the gradient of <directions, gradient>, reverse over reverse."""
+
+    def slope(*floats):
+        first = vjp(function, floats, cotangents)
+        pairs = zip(directions, first[len(cotangents) :], strict=True)
+        return functools.reduce(jnp.add, [jnp.sum(d * g) for d, g in pairs]), first
+
+    places = tuple(range(len(floats)))
+    second, first = jax.grad(slope, argnums=places, has_aux=True)(*floats)
+    return first, list(second)
+
+
 def gradient_of_gradient(
     function: Callable, floats: Sequence, cotangents: Sequence, directions: Sequence
 ) -> list:
-    """Return the gradient of <directions, gradient>, reverse over reverse."""
-
-    def slope(*floats):
-        pairs = zip(directions, gradients(function, floats, cotangents), strict=True)
-        return functools.reduce(jnp.add, [jnp.sum(d * g) for d, g in pairs])
-
-    return list(jax.grad(slope, argnums=tuple(range(len(floats))))(*floats))
+    """Return the second of `both_gradients`."""
+    return both_gradients(function, floats, cotangents, directions)[1]
 
 
 def hessian_product(

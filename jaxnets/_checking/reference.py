@@ -8,15 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets._checking.case import Case, gradient_of_gradient, vjp
+from jaxnets._checking.case import Case, both_gradients, vjp
 from jaxnets._checking.programs import one_line
-from jaxnets._checking.rounding import Rounded, rounding_spread
+from jaxnets._checking.rounding import ALLOWANCE, Rounded, rounding_spread
 from jaxnets._checking.verdict import CONCLUSIVE
 
-# How many times the measured effect of rounding (the root mean square of a few samples) an entry
-# may be off. A rule that adds in another order, or keeps a rounded residual where autodiff keeps an
-# exact one, stays within a few times that.
-ALLOWANCE = 16.0
 # Up to so many entries forward mode is run for each; beyond, along random directions.
 _ENTRIES, _DIRECTIONS = 256, 32
 
@@ -93,8 +89,8 @@ def by_autodiff(case: Case, rng: np.random.Generator, narrow: Results | None) ->
     count = len(case.cotangents) + len(case.floats)
 
     def both(floats, cts, ds):
-        first = vjp(case.twin, floats, cts)
-        return [*first, *gradient_of_gradient(case.twin, floats, cts, ds)]
+        first, second = both_gradients(case.twin, floats, cts, ds)
+        return [*first, *second]
 
     try:
         rounded = rounding_spread(both, arguments, rng, _joined(narrow), case.key("both orders"))
@@ -163,13 +159,13 @@ def probes_of(case: Case) -> list:
     ]
 
 
-WAYS: tuple[tuple[str, Callable], ...] = (
+_WAYS: tuple[tuple[str, Callable], ...] = (
     ("autodiff", by_autodiff),
     ("forward mode of the body", by_forward_mode),
 )
 
 
-def results_by(
+def _results_by(
     way: Callable, case: Case, rng: np.random.Generator, narrow: Results | None = None
 ) -> Results | str:
     """Return the results of one way, or what it raises."""
@@ -177,6 +173,27 @@ def results_by(
         return way(case, rng, narrow)
     except Exception as error:
         return one_line(error)
+
+
+def first_that_works(
+    given: Case, exact: Case | None, rng: np.random.Generator
+) -> tuple[str, Results | str, Results | str]:
+    """Return the first way to a reference that works, and its results in either dtype."""
+    exact_results: Results | str = ""
+    given_results: Results | str = ""
+    for name, way in _WAYS:
+        narrow = None
+        if given.dtype != "float64" or exact is None:
+            given_results = _results_by(way, given, rng)
+            narrow = given_results if isinstance(given_results, Results) else None
+        if exact is not None:
+            with jax.enable_x64(True):
+                exact_results = _results_by(way, exact, rng, narrow)
+        if isinstance(exact_results, Results):
+            return f"{name} in float64", exact_results, given_results
+        if isinstance(given_results, Results):
+            return f"{name} in {given.dtype}", exact_results, given_results
+    return "central differences", exact_results, given_results
 
 
 def values_alone(case: Case, rng: np.random.Generator) -> Expectation:

@@ -1,10 +1,12 @@
 """Convolutions of 3x3 kernels by Winograd's F(2x2, 3x3): sixteen products in the place of 36."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.ops._matrix_forms import Form, added, contract, correlate, of_matrix, stacked
+from jaxnets.ops._matrix_forms import Form, contract, correlate, of_matrix, stacked
 from jaxnets.ops._windows import Window
 
 # Two outputs along an axis, y_i = sum_a d_(i + a) g_a for i = 0 and 1, take four products, not six:
@@ -101,12 +103,29 @@ def _sandwich(matrix: np.ndarray, grid: Grid) -> Grid:
 
 def _times(matrix: np.ndarray, grid: Grid) -> Grid:
     return [
-        [
-            added(number * entry for number, entry in zip(row, column, strict=True) if number)
-            for column in zip(*grid, strict=True)
-        ]
-        for row in matrix.tolist()
+        [_combined(row, column) for column in zip(*grid, strict=True)] for row in matrix.tolist()
     ]
+
+
+def _combined(numbers: Sequence[float], arrays: Sequence[jax.Array]) -> jax.Array:
+    """Return the sum of numbers times arrays, without the products with 0, 1 and -1.
+
+    XLA would drop these as well. But JAX transforms each by itself, and they are most of a program.
+    """
+    terms = [(n, x) for n, x in zip(numbers, arrays, strict=True) if n]
+    if terms[0][0] < 0:
+        terms.sort(key=lambda term: term[0] < 0)  # What comes first is not subtracted.
+    sizes = {abs(n) for n, _ in terms}
+    common = sizes.pop() if len(sizes) == 1 else 1  # 1/2, by which a product is exact.
+    parts = [_scaled(x, abs(n) / common) for n, x in terms]
+    total = parts[0] if terms[0][0] > 0 else jax.lax.neg(parts[0])
+    for (number, _), part in zip(terms[1:], parts[1:], strict=True):
+        total = (jax.lax.add if number > 0 else jax.lax.sub)(total, part)
+    return _scaled(total, common)
+
+
+def _scaled(array: jax.Array, factor: float) -> jax.Array:
+    return array if factor == 1 else jax.lax.mul(array, array.dtype.type(factor))
 
 
 def _transposed(grid: Grid) -> Grid:

@@ -164,6 +164,8 @@ class Options:
     """Random correct cases on which gradcheck must raise no alarm."""
     peers: bool = True
     """Put `check_grads` and `chex` beside gradcheck."""
+    precision: tuple[Precision, ...] = PRECISIONS
+    """What to look for the bugs in, each alone."""
     rows: Literal["kind", "op"] = "kind"
     """What a row of the table is."""
 
@@ -185,7 +187,7 @@ def main(options: Options) -> int:
         and (not options.kind or mutant.kind in options.kind)
     ]
     checkers = list(CHECKERS) if options.peers else ["gradcheck"]
-    columns = [(checker, dtype) for checker in checkers for dtype in PRECISIONS]
+    columns = [(checker, dtype) for checker in checkers for dtype in options.precision]
     ops = list(dict.fromkeys(mutant.op for mutant in mutants))
     alarms = {
         column: false_alarms(*column, ops)
@@ -211,7 +213,7 @@ def main(options: Options) -> int:
             f"bug{': ' if names else ''}{', '.join(names)}",
             markup=False,
         )
-    wrong = len(alarms["gradcheck", "float32"][1]) + len(alarms["gradcheck", "float64"][1])
+    wrong = sum(len(alarms["gradcheck", dtype][1]) for dtype in options.precision)
     for k in track(range(options.cases), "checking correct cases", console=console):
         entry, shape, dtype, complaint = random_correct_case(k)
         if complaint:
