@@ -22,23 +22,18 @@ from tests.support import (
 
 
 def convolution(library, x, kernel, bias=0.0, *, stride=(1, 1), dilation=(1, 1), padding, groups=1):
-    """The sum over positions, one output position after the other."""
+    """The sum over what each output position sees, which is copied out: [N, m, m, k, k, C]."""
     np_ = library.np
     x = np_.pad(x, ((0, 0), *padding, (0, 0)))
-    size = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:2], strict=True)]
-    starts = [range(0, n - w + 1, s) for n, w, s in zip(x.shape[1:3], size, stride, strict=True)]
+    rows, columns = (
+        np.arange(0, n - d * (k - 1), s)[:, None] + d * np.arange(k)
+        for n, k, s, d in zip(x.shape[1:3], kernel.shape[:2], stride, dilation, strict=True)
+    )
+    seen = x[:, rows[:, None, :, None], columns[None, :, None, :]]
+    seen = seen.reshape(*seen.shape[:5], groups, kernel.shape[2])
     kernel = kernel.reshape(*kernel.shape[:3], groups, kernel.shape[3] // groups)
-    x = x.reshape(*x.shape[:3], groups, kernel.shape[2])
-    positions = [
-        np_.einsum(
-            "nabgc,abcgo->ngo",
-            x[:, top : top + size[0] : dilation[0], left : left + size[1] : dilation[1]],
-            kernel,
-        )
-        for top, left in itertools.product(*starts)
-    ]
-    y = np_.stack(positions, 1)
-    return y.reshape(x.shape[0], len(starts[0]), len(starts[1]), -1) + bias
+    y = np_.einsum("nyxabgc,abcgo->nyxgo", seen, kernel)
+    return y.reshape(*y.shape[:3], -1) + bias
 
 
 def plain(library, x, kernel, bias):

@@ -331,18 +331,21 @@ def test_traced_class_out_of_range_is_nan(name, smoothing, label_dtype, dtype, r
     bad = np.isin(np.arange(len(labels)), range(1, len(labels) - 1))
     scores = jnp.asarray(rng.dirichlet(np.ones(classes), len(labels)), dtype)
 
-    def value_and_gradients(function, scores, labels):
+    def value_and_gradients(f, scores, labels):
         def slope(scores):
-            return jax.grad(lambda s: jnp.sum(function(s, labels)))(scores)
+            return jax.grad(lambda s: jnp.sum(f(s, labels)))(scores)
 
         second = jax.jvp(slope, (scores,), (jnp.ones_like(scores),))[1]
-        return function(scores, labels), slope(scores), second
+        return f(scores, labels), slope(scores), second
 
-    expected = jax.jit(functools.partial(value_and_gradients, function))(scores, right)
-    for f in (function, autodiff(function)):
-        got = jax.jit(functools.partial(value_and_gradients, f))(scores, labels)
-        mapped = jax.jit(jax.vmap(functools.partial(value_and_gradients, f)))(scores, labels)
-        for results in (got, mapped):
+    def whole_and_mapped(f):
+        each = functools.partial(value_and_gradients, f)
+        return jax.jit(lambda *arguments: (each(*arguments), jax.vmap(each)(*arguments)))
+
+    by_hand = whole_and_mapped(function)
+    expected, _ = by_hand(scores, right)
+    for compiled in (by_hand, whole_and_mapped(autodiff(function))):
+        for results in compiled(scores, labels):
             for a, b in zip(results, expected, strict=True):
                 assert jnp.isnan(a[bad]).all()
                 assert_close(a[~bad], np.asarray(b)[~bad], dtype, 5, terms=50.0, rounded=50.0)
