@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from train.engine import costs_shown, dry_run
+from train.engine import costs_shown, dry_run, trainer
 from train.engine.dry_run import Expected
 from train.flags.config import MlpRun, replaced
 from train.flags.sweep import Group
@@ -26,6 +26,7 @@ class Trainer:
     """One whose state is 40 bytes a run."""
 
     working_bytes = 1000
+    like = trainer.Trainer.like
 
     def __init__(self, runs):
         self.state = jnp.zeros((runs, 10), jnp.float32)

@@ -68,7 +68,7 @@ def test_what_differs_is_named_unless_it_is_a_place(change, said):
         return
     with pytest.raises(ConfigError) as error:
         check_same(Path("run"), BEFORE, now)
-    assert str(error.value).startswith(f"run is a run with {said}: to go on with it")
+    assert str(error.value).startswith(f"run is a run with {said}: to resume it")
     if "steps" in change:
         check_same(Path("run"), BEFORE, now, longer=True)
         check_same(Path("run"), BEFORE, without_length(BEFORE) | {"epochs": 3}, longer=True)
