@@ -15,6 +15,8 @@ from flax import nnx
 from jaxnets.adapters import from_equinox, from_linen, from_nnx
 from jaxnets.layers import adapted, serial
 
+pytestmark = pytest.mark.slow
+
 KEY, OTHER = jax.random.key(3), jax.random.key(4)
 X = jax.random.normal(jax.random.key(5), (6, 5))
 

@@ -54,6 +54,7 @@ DEPTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_wrong_rule_is_named_at_any_depth(depth):
     def program(f, x):
@@ -68,6 +69,7 @@ def test_a_wrong_rule_is_named_at_any_depth(depth):
     assert "got / expected = 1.010 everywhere" in str(found)
 
 
+@pytest.mark.slow
 def test_a_training_loss():
     def loss(params, x, labels):
         h = ops.relu(ops.linear(x, params["w"]))
@@ -89,6 +91,7 @@ def test_a_training_loss():
     assert content["rules"][0]["shapes"] == ["float32[5,4]", "float32[4,4]"]
 
 
+@pytest.mark.slow
 def test_the_values_that_reach_a_rule_are_those_it_is_checked_at():
     """Wrong for negative arguments alone, of which there are none after the exponential."""
     halved = jax.custom_vjp(jnp.square)

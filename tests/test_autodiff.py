@@ -101,6 +101,7 @@ DEPTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_wrong_rule_is_forgotten(depth, x64):
     place = DEPTHS[depth]
@@ -184,6 +185,7 @@ def test_rule_inside_of_a_custom_jvp_function(x64):
 # --- a transformation like any other --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_composes(x64):
     x = jnp.array([0.5, -0.3])
     forgetful = autodiff(wrong_cube)

@@ -21,6 +21,7 @@ def training_loss(params, x, labels, key):
     return losses.mean() + 1e-2 * ops.l2_penalty(params), logits
 
 
+@pytest.mark.slow
 def test_a_training_loss(rng, x64):
     shapes = {"w1": (6, 5), "b1": (5,), "scale": (5,), "shift": (5,), "w2": (5, 3)}
     params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
@@ -46,6 +47,7 @@ def test_a_training_loss(rng, x64):
     np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_flax_model(rng):
     linen = pytest.importorskip("flax.linen")
 
@@ -73,6 +75,7 @@ def test_flax_model(rng):
     assert not np.allclose(misled[inner]["bias"], expected["params"][inner]["bias"], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_equinox_model(rng):
     equinox = pytest.importorskip("equinox")
 
@@ -98,6 +101,7 @@ def test_equinox_model(rng):
     assert_trees_close(grad(autodiff(loss), ops.gelu), gelu, 30, terms=10.0)
 
 
+@pytest.mark.slow
 def test_an_nnx_module_whose_state_a_call_updates(rng):
     nnx = pytest.importorskip("flax.nnx")
     model = nnx.BatchNorm(3, rngs=nnx.Rngs(0))

@@ -9,6 +9,8 @@ import pytest
 from jaxnets.__main__ import _progress, main
 from jaxnets._catalog import CATALOG
 
+pytestmark = pytest.mark.slow
+
 USER_MODULE = """
 import jax
 import jax.numpy as jnp

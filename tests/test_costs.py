@@ -67,6 +67,7 @@ def test_explicit_and_autodiff_are_told_apart(rng):
     assert measured.autodiff.residual_bytes > 2.9 * x.nbytes
 
 
+@pytest.mark.slow
 def test_integers_and_keys_are_held_constant(rng):
     logits, labels = normal(rng, 8, 5), jnp.arange(8) % 5
     measured = costs(ops.softmax_cross_entropy, logits, labels=labels)

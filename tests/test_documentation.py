@@ -23,6 +23,7 @@ def pages(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_op_has_a_section_with_its_source(pages):
     page = (pages / "jaxnets" / "ops.html").read_text()
     sections = dict(re.findall(r'<section id="([^".]+)">(.*?)</section>', page, re.S))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jaxnets
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,7 @@ def run(folder, *words):
     )
 
 
+@pytest.mark.slow
 def test_the_library_and_its_command_need_the_base_alone(tmp_path):
     done = run(tmp_path, "-m", "jaxnets", "check", "relu", "--shapes", "3")
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,8 @@ from jaxnets._catalog import CATALOG
 from tests.benchmarks.mutants import MUTANTS, edited_source, planted
 from tests.benchmarks.mutations import points
 
+pytestmark = pytest.mark.slow
+
 
 def failed(report, dtype=None):
     """The names of the checks that failed, each once."""

@@ -7,6 +7,8 @@ import pytest
 from jaxnets import gradcheck
 from jaxnets._checking import programs
 
+pytestmark = pytest.mark.slow
+
 X = jnp.asarray([0.5, -1.0, 2.0])
 
 

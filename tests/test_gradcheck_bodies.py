@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec
 
 from jaxnets import gradcheck
 
+pytestmark = pytest.mark.slow
+
 POINT = jnp.asarray([0.5, -1.0, 2.0])
 FIRST_ORDER = gradcheck.replace(skip=("second order", "hessian", "vmap"))
 

@@ -125,6 +125,7 @@ BUGS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_the_bug_is_found_and_its_right_twin_passes(bug):
     with jax.numpy_dtype_promotion("standard"):
@@ -137,6 +138,7 @@ def test_the_bug_is_found_and_its_right_twin_passes(bug):
 TIED = [bug for bug in BUGS_OF_OTHERS if bug.kind == "tied entries"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", TIED, ids=lambda bug: bug.name)
 def test_tied_entries_are_judged_in_float64_alone(bug):
     check = gradcheck.replace(only="vjp")

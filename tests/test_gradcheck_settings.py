@@ -9,6 +9,8 @@ import pytest
 
 from jaxnets import gradcheck
 
+pytestmark = pytest.mark.slow
+
 POINT = jnp.asarray([0.5, -1.0, 2.0])
 
 

@@ -38,6 +38,7 @@ def jaxnets(request, folder):
     return run
 
 
+@pytest.mark.slow
 def test_a_train_py_of_the_user_is_not_run_and_all_commands_are_listed(jaxnets):
     listed = jaxnets("--help")
     assert (listed.returncode, listed.stderr) == (0, "")
@@ -51,6 +52,7 @@ def test_a_train_py_of_the_user_is_not_run_and_all_commands_are_listed(jaxnets):
     )
 
 
+@pytest.mark.slow
 def test_commands_in_folders_of_their_own_are_found(jaxnets):
     if jaxnets.name == "jaxnets":
         refused = jaxnets("evaluate", "runs/none")

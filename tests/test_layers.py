@@ -8,6 +8,8 @@ import pytest
 from jaxnets import initializers, layers, ops
 from jaxnets.layers import serial
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

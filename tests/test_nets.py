@@ -5,6 +5,8 @@ import pytest
 
 from jaxnets import initializers, layers, nets
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -77,6 +77,7 @@ def texts(cell):
                 yield str(content)
 
 
+@pytest.mark.slow
 def test_runs(path, monkeypatch):
     # The kernel, a process of its own, finds the project, and draws as in a notebook.
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

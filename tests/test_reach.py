@@ -35,6 +35,7 @@ def off_by(share, beside=0.0):
     return wrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("check", "dtype", "share", "beside"),
     [

@@ -119,6 +119,7 @@ def test_imports_go_down():
     assert upward(ROOT) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line"),
     [

@@ -18,6 +18,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def relu(library, x):
     return library.np.where(x > 0, x, 0.0)

@@ -20,6 +20,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def convolution(library, x, kernel, bias=0.0, *, stride=(1, 1), dilation=(1, 1), padding, groups=1):
     """The sum over what each output position sees, which is copied out: [N, m, m, k, k, C]."""

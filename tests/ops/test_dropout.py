@@ -6,6 +6,8 @@ import pytest
 from jaxnets import autodiff, ops
 from tests.support import assert_close, gradient, residual_bytes
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key
 
 

@@ -28,6 +28,7 @@ def product(x, weight, bias=None):
     return 0.0 if bias is None else float(np.abs(x @ weight).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", entries("linear"), ids=name_of)
 def test_values_and_gradients(entry, dtype, rng):
     check_op(entry, Reference(formula, terms=2.0, rounded=product), dtype, rng)
@@ -69,6 +70,7 @@ def test_no_features_give_the_bias():
     assert (dx.shape, dweight.shape, dbias.tolist()) == ((2, 0), (0, 3), [2, 2, 2])
 
 
+@pytest.mark.slow
 def test_rows_a_multiple_of_2_kb_apart(rng):
     """Whose gradient goes another way."""
     arguments = normal_like(rng, (jnp.ones((3, 512)), jnp.ones((512, 2)), jnp.ones(2)))
@@ -78,6 +80,7 @@ def test_rows_a_multiple_of_2_kb_apart(rng):
     assert report.ok, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [6, 256])
 @pytest.mark.parametrize("weight_spec", [(None, "model"), ("model", None), (None, None)])
 def test_sharded_weight(weight_spec, features, rng, x64):

@@ -18,6 +18,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("name", ["cross_entropy", "softmax_cross_entropy"])
 
 

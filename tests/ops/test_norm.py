@@ -19,6 +19,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 NORMS = entries("batch_norm", "layer_norm", "rms_norm")
 EACH = pytest.mark.parametrize("entry", NORMS, ids=name_of)
 

@@ -19,6 +19,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def pool(library, x, size, stride, padding, reduce):
     """One window after the other; padding is NaN, which `reduce` leaves out."""

@@ -16,6 +16,8 @@ from tests.support import (
     residual_bytes,
 )
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 
 

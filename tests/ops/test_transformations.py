@@ -21,6 +21,8 @@ from tests.support import (
     random_cotangents,
 )
 
+pytestmark = pytest.mark.slow
+
 EACH = pytest.mark.parametrize("entry", CATALOG, ids=name_of)
 SHAPE = (3, 4)
 # Size of the terms of sums: cotangents of size 1 times derivatives, some of them 1 / p.

@@ -84,6 +84,7 @@ def run(project, *words):
     )
 
 
+@pytest.mark.slow
 def test_a_flag_touches_two_files_and_a_metric_two(project):
     assert len(BETA2) == len(TOP5) == 2
     words = ["-m", "train.mlp", "--steps", "6", "--eval-every", "3", "--lockstep", "2"]
@@ -105,6 +106,7 @@ def test_a_flag_touches_two_files_and_a_metric_two(project):
     assert run(project, "-m", "train.compare", "run").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_data_set_touches_one_file(project):
     assert len(FASHION) == 1
     missing = run(project, "-m", "train.data", "show", "fashion_mnist", "--data-dir", ".")

@@ -25,6 +25,7 @@ def logits(*arguments):
     return net.apply(params, state, jnp.ones((2, 8, 8, 1)) * jnp.arange(1.0, 9.0)[:, None])[0]
 
 
+@pytest.mark.slow
 def test_without_a_flag_it_learns_the_digits(here):
     assert main(["--out", "run"]) == 0
     (row,) = json.loads((here / "run" / "summary.json").read_text())["rows"]
@@ -32,6 +33,7 @@ def test_without_a_flag_it_learns_the_digits(here):
     assert row["config"]["architecture"] == "small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -74,6 +76,7 @@ def test_architectures(architecture, build):
     assert jax.tree.leaves(built) == jax.tree.leaves(expected)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_convnets_is_each_alone(here):
     common = ["--steps", "4", "--eval-every", "2", "--train-examples", "200", "--batch-size", "20"]
     # Adam would make a step of whatever rounding leaves of a gradient of zero.

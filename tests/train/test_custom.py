@@ -13,6 +13,8 @@ from train.runs import load
 from train.training import job
 from train.training.command import parse
 
+pytestmark = pytest.mark.slow
+
 NET = '''
 from jaxnets.layers import Dropout, Flatten, Layer, LeakyRelu, Linear, serial
 

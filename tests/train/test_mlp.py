@@ -20,6 +20,8 @@ from train.flags.config import MlpRun, flags
 from train.mlp import main, network
 from train.training.command import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

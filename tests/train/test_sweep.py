@@ -17,6 +17,8 @@ from train.report.progress import Progress
 from train.run_directory.summary import judge, rank, row_of
 from train.training.command import parse
 
+pytestmark = pytest.mark.slow
+
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 

@@ -279,6 +279,7 @@ def test_unknown_name() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [".", "data", "data/cifar10", "data/cifar10/3.0.2"])
 def test_missing_data_is_said_at_once(present: str, tmp_path: Path) -> None:
     """The message names the folder, the archive and the command, and costs no import of TFDS."""
@@ -513,6 +514,7 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_data(damage: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version = prepared / "mnist/3.0.1"
@@ -788,6 +790,7 @@ def peak_of_loading(folder: Path) -> tuple[str, float]:
     return message, float(megabytes)
 
 
+@pytest.mark.slow
 def test_pixels_that_inflate_to_770_megabytes_are_not_inflated(prepared: Path) -> None:
     version = prepared / "mnist/3.0.1"
     bomb = example(png(IHDR, chunk(b"IDAT", zlib.compress(bytes(770_000_000), 9)), IEND), 1)
@@ -803,6 +806,7 @@ def test_pixels_that_inflate_to_770_megabytes_are_not_inflated(prepared: Path) -
     assert megabytes < 100
 
 
+@pytest.mark.slow
 def test_records_that_inflate_to_770_megabytes_are_not_inflated(prepared: Path) -> None:
     version = prepared / "mnist/3.0.1"
     write_records(
@@ -1120,6 +1124,7 @@ def test_a_folder_that_cannot_be_made_exits_with_1(originals: Path, tmp_path: Pa
 # The real data.
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_real_mnist() -> None:
     from tensorflow_datasets.core.hashing import Hasher
@@ -1136,6 +1141,7 @@ def test_real_mnist() -> None:
     assert dataset.y_train[np.argsort(order)[:5]].tolist() == [5, 0, 4, 1, 9]
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_real_cifar10() -> None:
     dataset = load("cifar10")

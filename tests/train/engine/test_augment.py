@@ -55,6 +55,7 @@ def test_cutout_erases_a_square_that_may_leave_the_image():
     np.testing.assert_array_equal(np.asarray(jax.jit(cutout)(KEY, x))[kept], x[kept])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_changes_are_made_one_after_the_other_with_keys_of_their_own(dtype):
     x = jnp.asarray(images(8), dtype)
@@ -65,6 +66,7 @@ def test_changes_are_made_one_after_the_other_with_keys_of_their_own(dtype):
     np.testing.assert_array_equal(np.asarray(augment((), KEY, x)), np.asarray(x))
 
 
+@pytest.mark.slow
 def test_many_runs_in_lockstep_change_images_as_each_alone():
     x = images(4)
     keys = jax.random.split(KEY, 3)

@@ -36,6 +36,7 @@ def found(folder, **environment):
     return int(devices), cache
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_kept(tmp_path):
     folder = tmp_path / "jaxnets" / "compiled"
     assert found(tmp_path) == (min(os.cpu_count(), 8), str(folder))
@@ -45,6 +46,7 @@ def test_what_is_compiled_is_kept(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*-cache")} == programs
 
 
+@pytest.mark.slow
 def test_what_the_user_set_stays(tmp_path):
     own = tmp_path / "own"
     assert found(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own), JAX_NUM_CPU_DEVICES="3") == (
@@ -54,6 +56,7 @@ def test_what_the_user_set_stays(tmp_path):
     assert list(own.glob("*-cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["", "--xla_force_host_platform_device_count=3"])
 def test_without_a_folder_that_can_be_written_nothing_is_kept(tmp_path, flag):
     file = tmp_path / "file"

@@ -17,6 +17,7 @@ from train.mlp import main
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["foo", "cuda"])
 def test_a_platform_that_is_not_there_is_one_line(tmp_path, platform):
     if platform == "cuda" and jax.devices()[0].platform == "gpu":
@@ -59,6 +60,7 @@ def compiled(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "arguments", "gigabytes"),
     [
@@ -164,6 +166,7 @@ def results(path):
     return [row["test_loss"]["final"]["values"] for row in rows]
 
 
+@pytest.mark.slow
 def test_the_lockstep_that_is_suggested_fits_and_auto_takes_it(here, capsys, monkeypatch):
     made = []
     needed = memory._needed

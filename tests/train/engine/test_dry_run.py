@@ -9,6 +9,8 @@ from train.engine.dry_run import Expected
 from train.flags.config import MlpRun, replaced
 from train.flags.sweep import Group
 
+pytestmark = pytest.mark.slow
+
 
 def test_runs_take_turns_on_the_devices():
     expected = Expected(

@@ -75,6 +75,7 @@ def data(count):
     return Data(x, labels, jnp.zeros((2, 2, 1)), jnp.float32(1))
 
 
+@pytest.mark.slow
 def test_a_step_has_the_learning_rate_of_its_number(promotion):
     """Of a schedule that falls to a millionth, the first step alone counts."""
     schedule = Schedule("step", period=1)
@@ -94,6 +95,7 @@ def test_a_step_has_the_learning_rate_of_its_number(promotion):
         np.testing.assert_allclose(later, after, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [(), ("flip",)])
 def test_a_step_has_a_key_and_what_changes_the_images_another(promotion, changes):
     """The network draws from the key of the step, or from the first of two split from it."""

@@ -15,7 +15,7 @@ FLAGS = {"hidden": "20", "learning_rate": [0.02, 0.1], "eval_every": 10, "seeds"
 WORDS = "--hidden 20 --learning-rate 0.1 --eval-every 10 --keep best".split()  # noqa: SIM905
 
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = [pytest.mark.usefixtures("promotion"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

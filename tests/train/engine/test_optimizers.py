@@ -10,6 +10,8 @@ from train.engine.hyperparameters import Hyper, hyperparameters, stack
 from train.engine.optimizers import OPTIMIZERS, Schedule, optimizer
 from train.flags.config import Training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion():

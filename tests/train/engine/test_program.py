@@ -12,6 +12,8 @@ from train.engine.hyperparameters import Hyper, hyperparameters, stack
 from train.engine.input_pipeline import Data, batches, on_device
 from train.engine.program import make_program
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 EXAMPLES, SHAPE, CLASSES, BATCH = 50, (4, 4, 1), 3, 16
 

@@ -66,6 +66,7 @@ def test_a_cosine_is_that_of_cosine_annealing_lr(data):
     assert found[min(steps, STEPS - 1)] < found[min(warmup, STEPS - 1)] or steps >= STEPS
 
 
+@pytest.mark.slow
 @few
 @given(st.data())
 def test_one_cycle_is_that_of_one_cycle_lr(data):

@@ -110,6 +110,7 @@ def test_the_memory_beside_the_states_is_that_of_the_data_and_of_one_program_at_
     assert subject.working_bytes == data + 900
 
 
+@pytest.mark.slow
 def test_a_run_that_resumes_keeps_the_best_parameters_from_before():
     """Also where the end of another run had a better evaluation: that run alone has it."""
     validation = [[5, 0, 3, 1, 4, 0, 6, 0, 7]]

@@ -14,9 +14,12 @@ from train.engine.trainer import Trainer
 from train.flags.config import Training
 from train.mlp import main
 
-pytestmark = pytest.mark.skipif(
-    len(jax.devices()) < 4, reason="needs four devices; a CPU has as many as are asked for"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        len(jax.devices()) < 4, reason="needs four devices; a CPU has as many as are asked for"
+    ),
+]
 
 TRAINING = Training(batch_size=16, eval_every=5, gradient_norms=False)
 

@@ -15,6 +15,8 @@ from train.engine.program import make_program
 from train.engine.trainer import Trainer
 from train.flags.config import Training
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES, BATCH = 50, 16
 
 

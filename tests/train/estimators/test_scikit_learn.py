@@ -23,6 +23,7 @@ SEVERAL = make_regression(60, 5, n_targets=3, random_state=0)
 WEIGHT = np.random.default_rng(0).uniform(0, 2, len(X))
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.usefixtures("here"),
 ]

@@ -63,6 +63,7 @@ def assert_same_search(got, expected, x):
         np.testing.assert_allclose(got.predict(x), expected.predict(x), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "grid", "options", "runs"),
     [

@@ -50,6 +50,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "validation"])
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_each_run_is_as_accurate_as_its_training_said(
@@ -69,6 +70,7 @@ def test_each_run_is_as_accurate_as_its_training_said(
     assert f"accuracy {found['accuracy']:.4f}" in output
 
 
+@pytest.mark.slow
 def test_the_best_run_is_looked_at_and_its_mistakes_are_told(folder, tmp_path, standard, capsys):
     assert main([str(folder / "sweep"), "--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
@@ -140,6 +142,7 @@ def test_the_picture_shows_the_worst_first(folder, tmp_path, standard, monkeypat
         )
 
 
+@pytest.mark.slow
 def test_files_lie_in_the_run_directory_unless_told_otherwise(folder, tmp_path, standard, capsys):
     copy = shutil.copytree(folder / "one", tmp_path / "copy")
     assert main([str(copy), "--split", "train"]) == 0

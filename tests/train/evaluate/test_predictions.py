@@ -50,6 +50,7 @@ def predicted(folder, out, *words):
     return json.loads((out / "predictions.json").read_text())["predictions"]
 
 
+@pytest.mark.slow
 def test_rows_are_classified_without_the_data(folder, tmp_path, capsys):
     found = predicted(folder, tmp_path, folder / "new.csv", "--run", "1")
     printed = capsys.readouterr().out
@@ -172,6 +173,7 @@ def test_a_run_is_resumed_where_its_data_have_moved_to(folder, tmp_path, capsys)
     assert train_mlp(["--resume", run, "--dataset", str(folder / "new.csv")]) == 0
 
 
+@pytest.mark.slow
 def test_arrays_are_trained_on_from_python(tmp_path):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(60, 3)), np.where(np.arange(60) % 2, "odd", "even")

@@ -124,6 +124,7 @@ def test_a_mistake_is_answered_in_under_a_second_of_processor_time(tmp_path):
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda a: " ".join(a)[:40])
 def test_a_value_out_of_range_is_refused(arguments, message):
     with pytest.raises(ConfigError) as error:
@@ -146,6 +147,7 @@ def test_every_number_has_a_range():
         assert not FLAGS[name].allowed.test(math.nan)
 
 
+@pytest.mark.slow
 def test_refusals_come_with_status_2_before_jax_is_imported(tmp_path):
     """One fresh interpreter for all: what a command line answers, and what it had imported."""
     cases = [arguments for arguments, _ in REFUSED]

@@ -40,6 +40,7 @@ DEFAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "name", "value"), DEFAULTS)
 def test_what_is_not_given_depends_on_what_is(words, name, value):
     run = parse(MlpRun, words.split(), "prog", None).runs[0]

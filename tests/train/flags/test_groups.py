@@ -38,6 +38,7 @@ def test_a_flag_without_effect_makes_no_further_runs():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "exponential", "step", "cosine", "one-cycle"])
 def test_runs_of_other_lengths_are_one_run_unless_its_schedule_has_an_end(schedule):
     assert TO_THE_END == ("cosine", "one-cycle")

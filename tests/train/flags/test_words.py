@@ -266,6 +266,7 @@ def test_two_hundred_lines_of_nonsense_are_refused_in_one_line_each(said):
 # --- help ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_help_fits_and_ends_with_three_examples(said, monkeypatch, page):
     status, text, errors = said(page, "--help")

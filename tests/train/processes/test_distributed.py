@@ -16,6 +16,8 @@ import pytest
 from train.mlp import main
 from train.processes import cluster
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 # Three runs, which do not fill four devices; all that has a state.

@@ -29,6 +29,7 @@ def run(*words, path=ROOT):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", WORDS)
 @pytest.mark.parametrize(
     "command", ["mlp", "convnet", "compare", "evaluate", "data", "reproduce", "jaxnets"]
@@ -72,6 +73,7 @@ def send():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
     [
@@ -168,6 +170,7 @@ def evaluations(folder):
 
 
 # The states, two evaluations, twenty steps, ten steps.
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "step"), [(1, None), (3, 0), (4, 0), (5, 20)])
 def test_while_a_program_is_compiled(here, which, step):
     """All that was trained is saved, and goes on to the same end."""

@@ -7,6 +7,7 @@ from train.reproduce.errata import ERRATA
 EVERY = [(name, i, d) for name, make in DERIVATIONS.items() for i, d in enumerate(make())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "derivation", [d for *_, d in EVERY], ids=[f"{name}-{i}" for name, i, _ in EVERY]
 )
@@ -46,6 +47,7 @@ def test_shapes_are_those_of_the_tables():
     assert {s.name: s.batch for s in shapes(7)}["dk/dw"] == (7, 784, 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "erratum", [e for several in ERRATA.values() for e in several], ids=lambda e: e.where
 )

@@ -20,6 +20,8 @@ from train.reproduce.experiments import EXPERIMENTS
 from train.run_directory import summary
 from train.training.command import parse
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = [(e, command) for e in EXPERIMENTS for command in e.commands]
 IDS = [f"{e.name}-{number}" for e in EXPERIMENTS for number, _ in enumerate(e.commands, 1)]
 

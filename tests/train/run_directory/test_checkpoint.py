@@ -147,6 +147,7 @@ def test_damage_of_any_file_is_found_and_named(saved, damage):
     load(saved, tree())
 
 
+@pytest.mark.slow
 def test_any_bit_of_the_manifest_counts(saved, monkeypatch):
     digests = checkpoint._digests(saved)
     monkeypatch.setattr(checkpoint, "_digests", lambda folder: digests)  # Takes its time.
@@ -243,6 +244,7 @@ def test_stopped_at_any_moment_it_leaves_the_old_the_new_or_none(saved, monkeypa
     assert [path.name for path in saved.parent.iterdir()] == ["one"]
 
 
+@pytest.mark.slow
 def test_without_space_nothing_is_left_and_the_old_one_stays(tmp_path):
     """A process whose files may have 20 kB takes the place of a full disk."""
     script = """
@@ -274,6 +276,7 @@ assert load(folder / "one")[0]["x"].tolist() == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_disk_is_one_line_and_nothing_beside_it(tmp_path, monkeypatch, caplog):
     """Whatever the tasks of the other arrays have to say, which fail too."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # What it was, afterwards.

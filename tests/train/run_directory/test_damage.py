@@ -239,6 +239,7 @@ def trial(made, tmp_path, monkeypatch):
     return Trial(made, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_damage_is_refused_or_changes_no_number(made, trial, command, capfd):
     chance = random.Random(0)
@@ -250,6 +251,7 @@ def test_damage_is_refused_or_changes_no_number(made, trial, command, capfd):
     assert not {case: what for case in chosen if (what := trial(case, capfd)) not in OUTCOMES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_a_manifest_damage_ends_in_one_line_at_worst(made, trial, command, capfd):
     """There is nothing to hold the files to, as in a directory of an earlier version."""

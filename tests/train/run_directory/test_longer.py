@@ -21,7 +21,7 @@ WORDS = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = [pytest.mark.usefixtures("promotion"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

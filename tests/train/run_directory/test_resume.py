@@ -27,6 +27,8 @@ from train.run_directory import checkpoint, checkpoint_manager
 from train.run_directory.directory import RunDirectory
 from train.training.command import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 # Two groups, whose runs end at three steps; with all that has a state: running statistics, random

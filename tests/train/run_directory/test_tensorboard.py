@@ -68,6 +68,7 @@ def record(step, run=0, **values):
     return {"run": run, "seed": 5, "step": step, "epoch": step / 10, **values}
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_folder_for_each_run_with_its_metrics(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "bands", lambda *arguments: None)
     arguments = ["--learning-rate", "0.1", "1e30", "--optimizer", "sgd", "--hidden", "5"]
@@ -175,6 +176,7 @@ def test_more_runs_than_open_files(tmp_path):
     assert scalars(tmp_path / "0199_seed=199")["loss/test", 0] == 199.0
 
 
+@pytest.mark.slow
 def test_no_flag_no_files(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "curves", lambda *arguments: None)
     with jax.numpy_dtype_promotion("standard"):

@@ -16,7 +16,7 @@ FLAGS = {"hidden": ["8", "6-4"], "learning_rate": [0.003, 0.03], "seeds": 2, "st
 WORDS = "--hidden 8 6-4 --learning-rate 0.003 0.03 --seeds 2 --steps 30 --eval-every 10".split()  # noqa: SIM905
 
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = [pytest.mark.usefixtures("promotion"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
