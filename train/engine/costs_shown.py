@@ -90,11 +90,13 @@ def _limits(found: Sequence[Expected], compilation: float, shard: str) -> str:
     if shard == "batch":
         return "More devices divide the batch of each step; how long that takes was not measured."
     most = max(row.runs for row in found)
-    one = "each group has one run" if len(found) > 1 else "there is one run"
-    one = f"no group has more than {most}" if most > 1 else one
-    more = "More than 1 device saves" if most == 1 else f"More than {most} devices save"
+    if most > 1:
+        runs, more = f"no group has more than {most}", f"More than {most} devices save"
+    else:
+        runs = "each group has one run" if len(found) > 1 else "there is one run"
+        more = "More than 1 device saves"
     return (
-        f"More devices: a run trains on one device, and {one}.\n"
+        f"More devices: a run trains on one device, and {runs}.\n"
         f"{more} no time; compiling takes "
         f"{duration(compilation)} on any number of them."
     )

@@ -91,9 +91,8 @@ def run_bytes(state: Any, training: Training, last: int) -> int:
     # The best parameters until now are a copy, as the state goes on to the next step.
     best = (state.params, state.statistics) if training.keep == "best" else ()
     steps = min(training.eval_every, last, LONGEST_SEGMENT)
-    return (
-        nbytes((state, best)) + 4 * steps * training.batch_size
-    )  # The examples of its next steps.
+    examples = 4 * steps * training.batch_size  # Which ones its next steps take.
+    return nbytes((state, best)) + examples
 
 
 def nbytes(tree: Any) -> int:
