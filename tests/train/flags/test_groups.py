@@ -4,7 +4,7 @@ import pytest
 
 from train.errors import ConfigError
 from train.flags.config import MlpRun, flags
-from train.flags.sweep import MOST_RUNS, TO_THE_END, drawn, groups, varying
+from train.flags.sweep import MOST_RUNS, TO_THE_END, drawn, groups, shape_of, varying
 from train.training.command import parse
 
 
@@ -28,6 +28,8 @@ def test_runs_are_the_product_of_values_folds_and_seeds():
         runs_of("--seed 4294967295 --seeds 2")
     with pytest.raises(ConfigError, match="--l2: needs a value"):
         runs_of("--l2")
+    with pytest.raises(ConfigError, match="--l2 -1"):
+        runs_of("--l2 0 -1")
     assert MOST_RUNS == 100_000
 
 
@@ -35,6 +37,16 @@ def test_a_flag_without_effect_makes_no_further_runs():
     runs = runs_of("--optimizer adam momentum --momentum 0.5 0.9")
     assert values_of(runs, "optimizer", "momentum") == [
         ("adam", None), ("momentum", 0.5), ("momentum", 0.9),
+    ]  # fmt: skip
+
+
+def test_a_number_that_a_run_does_not_use_is_none_in_its_shape():
+    """The stand-in of one that it uses is another, so that the two are not of one shape."""
+    runs = runs_of("--activation relu elu --optimizer momentum sgd --alpha 0.5")
+    shapes = [shape_of(run) for run in runs]
+    assert values_of(shapes, "alpha", "momentum", "learning_rate", "seed") == [
+        (None, 0.0, 0.0, None), (None, None, 0.0, None),
+        (0.0, 0.0, 0.0, None), (0.0, None, 0.0, None),
     ]  # fmt: skip
 
 
