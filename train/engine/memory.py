@@ -127,7 +127,7 @@ class Fitting:
         """
         self._make, self._lockstep, self._choose = make, lockstep, choose
         self.compiling = compiling
-        self._compiled: dict[Any, Any] = {}
+        self._compiled: dict[Any, tuple[Any, int]] = {}  # And the bytes that it needs.
         self._unchecked = set[Any]()  # Of these, what was compiled when other memory was free.
         self.bytes = 0  # That a call of what was compiled allocates, on a device.
 
@@ -139,14 +139,16 @@ class Fitting:
         """Return the function compiled for such arguments, once."""
         leaves, structure = jax.tree.flatten(arguments)
         signature = (structure, tuple(map(jax.typeof, leaves)))
-        found = self._compiled.get(signature)
-        if found is not None and signature in self._unchecked:
-            found = found if _needed(found) <= min(gathered(free_memory())) else None
-        if found is None:
-            found = self._compiled[signature] = self.compile(*arguments)
+        compiled, needed = self._compiled.get(signature, (None, 0))
+        if signature in self._unchecked and needed > min(gathered(free_memory())):
+            compiled = None
+        if compiled is None:
+            compiled = self.compile(*arguments)
+            needed = _needed(compiled)  # Asked once: XLA takes a millisecond to answer.
+            self._compiled[signature] = compiled, needed
         self._unchecked.discard(signature)
-        self.bytes = max(self.bytes, _needed(found))
-        return found
+        self.bytes = max(self.bytes, needed)
+        return compiled
 
     def begin_anew(self, compiling: Compiling) -> None:
         """Serve another training, in whose beginning other memory may be free."""

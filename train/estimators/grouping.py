@@ -13,7 +13,7 @@ _FEATURES, _BATCHES = (16, 64), (32, 256)
 
 # Floating-point operations that take as long as compiling a program does; and as long as compiling
 # it to be fast instead of at once.
-COMPILATION, LITTLE = 3e10, 3e9
+COMPILATION, LITTLE = 5e10, 3e9
 
 
 def grouped(runs: Sequence[Run]) -> dict[Any, list[Run]]:
