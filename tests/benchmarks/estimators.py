@@ -4,8 +4,8 @@ python -m tests.benchmarks.estimators [fit] [search] [digits]
 
 Each contestant runs in a process of its own, one after the other, with an empty compilation cache:
 imports are not counted, compiling is. A ratio is our time divided by scikit-learn's, of the clock
-and of the processors, those of its workers included. Beside the fit stands a bound: how long its
-two large matrix products per step take by themselves, in float32 by NumPy's BLAS.
+and of the processors, those of its workers included. Beside those of MNIST stands a bound: how
+long two large matrix products per step take by themselves, in float32 by NumPy's BLAS.
 """
 
 import json
@@ -66,44 +66,48 @@ def work(name: str, own: bool) -> None:
     print(json.dumps([wall, sum(os.times()[:4]) - before]))
 
 
-def products() -> None:
-    """Compute what no fit of 20 epochs of MNIST can do without: x w and x^T dy, 6,000 times."""
+# Steps of each work with MNIST: epochs times batches of 200; of the search 12 fits and a last one.
+STEPS = {"fit": 20 * 300, "search": 12 * 10 * 67 + 10 * 100}
+
+
+def products(steps: int) -> None:
+    """Compute what no training of 784-100-10 can do without: x w and x^T dy in each step."""
     draw = np.random.default_rng(0).random
     x, w, dy = (draw(shape, np.float32) for shape in [(200, 784), (784, 100), (200, 100)])
     x @ w
     before, started = sum(os.times()[:4]), time.perf_counter()
-    for _ in range(6000):
+    for _ in range(steps):
         x @ w
         x.T @ dy
     print(json.dumps([time.perf_counter() - started, sum(os.times()[:4]) - before]))
 
 
-def measured(name: str, own: bool) -> list[float]:
+def measured(name: str, by: str) -> list[float]:
     """Do a work in a process of its own; return the seconds of the clock and of processors."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.estimators", "--work", name, str(own)]
+        command = [sys.executable, "-m", "tests.benchmarks.estimators", "--work", name, by]
         variables = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
         done = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--work", "products", "True"]:
-        products()
-        return
     if sys.argv[1:2] == ["--work"]:
-        work(sys.argv[2], sys.argv[3] == "True")
+        if sys.argv[3] == "products":
+            products(STEPS[sys.argv[2]])
+        else:
+            work(sys.argv[2], sys.argv[3] == "jaxnets")
         return
     for name in sys.argv[1:] or ["fit", "search", "digits"]:
-        own, other = measured(name, True), measured(name, False)
+        own, other = measured(name, "jaxnets"), measured(name, "scikit-learn")
         ratios = [a / b for a, b in zip(own, other, strict=True)]
         print(
             f"{name}: {ratios[0]:.3f} of the clock ({own[0]:.1f} s / {other[0]:.1f} s), "
             f"{ratios[1]:.3f} of the processors ({own[1]:.1f} s / {other[1]:.1f} s)",
             flush=True,
         )
-        if name == "fit":
-            bound = measured("products", True)
+        if name in STEPS:
+            bound = measured(name, "products")
             ratios = [a / b for a, b in zip(bound, other, strict=True)]
             print(f"  its products alone: {ratios[0]:.3f} and {ratios[1]:.3f}", flush=True)
 
