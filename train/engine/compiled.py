@@ -47,16 +47,19 @@ def quick(little: bool) -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    return kept(("quick", little), lambda: _known(_AT_ONCE if little else _SOON))
+    options = _AT_ONCE if little else _SOON
+    return kept(
+        ("quick", little), lambda: {name: v for name, v in options.items() if _is_known(name, v)}
+    )
 
 
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options; none where this version of XLA does not know one of them."""
+def _is_known(name: str, value: Any) -> bool:
+    """Whether this version of XLA has an option."""
     try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
-        return {}
-    return options
+        return False
+    return True
 
 
 def forget_all() -> None:
