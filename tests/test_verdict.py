@@ -44,6 +44,12 @@ def test_the_error_in_ulps_is_the_largest_of_all_arrays():
     assert found.ulps == pytest.approx(8)
 
 
+def test_zeros_that_should_be_zeros_need_no_tolerance():
+    assert compared([[0.0, 0.0]], [[0.0, 0.0]], [1e-6]).status == "passed"
+    assert compared([[0.0, 1e-7]], [[0.0, 0.0]], [1e-6]).status == "inconclusive"
+    assert compared([[0.0, 1e-5]], [[0.0, 0.0]], [1e-6]).status == "failed"
+
+
 @pytest.mark.parametrize(("allowed", "status"), [(0.009, "passed"), (0.011, "inconclusive")])
 def test_what_would_let_a_hundredth_of_an_array_pass_says_nothing(allowed, status):
     found = compared([[1.0, 0.5]], [[1.0, 0.5]], [allowed])

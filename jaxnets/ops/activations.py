@@ -121,6 +121,38 @@ def _leaky_relu_bwd(res, dy):
 _leaky_relu.defvjp(_leaky_relu_fwd, _leaky_relu_bwd)
 
 
+# --- two functions that XLA computes slowly ------------------------------------------------------
+#
+# For 4096 x 1024 numbers of float32 on a core, XLA's expm1 took 4.1 ms, log1p 4.5 and exp 1.8.
+
+
+def _expm1(x):
+    """Return e^x - 1 for x <= 0, in half the time of `jnp.expm1` and with its 5 ULPs in float32.
+
+    With tau = tanh(x / 2) = (e^x - 1) / (e^x + 1), it is 2 tau / (1 - tau). Near 0, x / 2 could
+    underflow: there it is x + x^2 / 2.
+    """
+    tau = jnp.tanh(0.5 * x)
+    near = x > -math.sqrt(jnp.finfo(x.dtype).eps)
+    little = jnp.where(near, x, jnp.zeros_like(x))  # So that no derivative is 0 times infinity.
+    return jnp.where(near, little * (1.0 + 0.5 * little), 2.0 * tau / (1.0 - tau))
+
+
+def _log1p(t):
+    """Return log(1 + t) for t in [0, 1], in half the time of `jnp.log1p`, to 3 ULPs in float32.
+
+    It is 2 artanh(s), s = t / (2 + t), that is 2 s (1 + s^2 / 3 + s^4 / 5 + ...). Since s <= 1 / 3,
+    each term is less than a ninth of the one before.
+    """
+    terms = 17 if t.dtype == jnp.float64 else 8
+    twice_s = 2.0 * t / (2.0 + t)
+    square = 0.25 * twice_s * twice_s
+    series = jnp.full_like(t, 1.0 / (2 * terms - 1))
+    for k in range(terms - 2, -1, -1):
+        series = series * square + 1.0 / (2 * k + 1)
+    return twice_s * series
+
+
 # --- elu -----------------------------------------------------------------------------------------
 
 
@@ -156,7 +188,7 @@ def _plain_elu(x, alpha):
     # exp overflows where the other branch is taken, and its derivative, inf * 0, would be NaN.
     left = jnp.where(x > 0, jnp.zeros_like(x), x)
     wide_left, wide_alpha = widened(left, alpha)
-    return jnp.where(x > 0, x, (wide_alpha * jnp.expm1(wide_left)).astype(x.dtype))
+    return jnp.where(x > 0, x, (wide_alpha * _expm1(wide_left)).astype(x.dtype))
 
 
 _elu = jax.custom_vjp(_plain_elu)
@@ -171,7 +203,7 @@ def _elu_bwd(res, dy):
     wide_x, wide_alpha, wide_dy = widened(jnp.where(x > 0, jnp.zeros_like(x), x), alpha, dy)
     dx = jnp.where(x > 0, dy, (wide_dy * wide_alpha * jnp.exp(wide_x)).astype(dy.dtype))
     # expm1(0) = 0 leaves the right branch out of the sum.
-    dalpha = jnp.sum(wide_dy * jnp.expm1(wide_x))
+    dalpha = jnp.sum(wide_dy * _expm1(wide_x))
     return dx, dalpha.astype(alpha.dtype)
 
 
@@ -414,16 +446,22 @@ def sigmoid(x: ArrayLike) -> jax.Array:
 # h'(x) = y (1 - y).
 
 
-_sigmoid = jax.custom_vjp(jax.lax.logistic)
+def _plain_sigmoid(x):
+    (wide,) = widened(x)
+    return jax.lax.logistic(wide).astype(x.dtype)
+
+
+_sigmoid = jax.custom_vjp(_plain_sigmoid)
 
 
 def _sigmoid_fwd(x):
-    y = jax.lax.logistic(x)
+    y = _plain_sigmoid(x)
     return y, y
 
 
 def _sigmoid_bwd(y, dy):
-    wide_y, wide_dy = widened(y, dy)
+    # Otherwise XLA keeps y in float32 where x is bfloat16, and takes twice as long.
+    wide_y, wide_dy = widened(jax.lax.optimization_barrier(y), dy)
     return ((wide_dy * wide_y * (1.0 - wide_y)).astype(dy.dtype),)
 
 
@@ -451,12 +489,17 @@ def softplus(x: ArrayLike) -> jax.Array:
     return _softplus(floating("x", x))
 
 
+# log(1 + e^x) = max(x, 0) + log(1 + e^-|x|), which does not overflow.
 # h'(x) = sigma(x) = 1 - 1 / (1 + e^x) = 1 - e^(-y), exact to the last digits as -expm1(-y).
 
 
 def _plain_softplus(x):
     (wide,) = widened(x)
-    return jnp.logaddexp(wide, 0.0).astype(x.dtype)
+    # |x| by x > 0, as max(x, 0) goes: where x is 0 the derivative is then 1/2, and not 1.
+    positive = wide > 0
+    zero = jnp.zeros_like(wide)
+    right, minus_abs = jnp.where(positive, wide, zero), jnp.where(positive, -wide, wide)
+    return (right + _log1p(jnp.exp(minus_abs))).astype(x.dtype)
 
 
 _softplus = jax.custom_vjp(_plain_softplus)
@@ -469,7 +512,7 @@ def _softplus_fwd(x):
 
 def _softplus_bwd(y, dy):
     wide_y, wide_dy = widened(y, dy)
-    return ((-wide_dy * jnp.expm1(-wide_y)).astype(dy.dtype),)
+    return ((-wide_dy * _expm1(-wide_y)).astype(dy.dtype),)
 
 
 _softplus.defvjp(_softplus_fwd, _softplus_bwd)
