@@ -7,11 +7,13 @@ import os
 import tempfile
 
 # What one worker, or a process that a test starts, compiles in a tenth of a second or more, the
-# others load. What was compiled before this run counts for nothing.
+# others load. What was compiled before this run counts for nothing, and what commands keep does not
+# end up in the home folder.
 _cache = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="jaxnets-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["XDG_CACHE_HOME"] = _cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
