@@ -53,7 +53,7 @@ def load(
     sources.check_name(name, sources.names(data_dir))
     if name in SOURCES and SOURCES[name].reader != "tfds":
         check_unused(options, ("label", "missing", "test", "image_size"), name)
-        if name == "synth":
+        if name != "digits":
             return dataset.draw_synth()
         return decoded_cache.kept(dataset.load_digits, name, (), ())
     check_unused(options, ("label", "missing"), name)
