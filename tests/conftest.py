@@ -25,11 +25,13 @@ os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 gc.set_threshold(100_000, 20, 100)
 
 # What one worker, or a process that a test starts, compiles in a tenth of a second or more, the
-# others load. What was compiled before this run counts for nothing.
+# others load. What was compiled before this run counts for nothing, and what commands keep does not
+# end up in the home folder.
 _cache = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="jaxnets-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["XDG_CACHE_HOME"] = _cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

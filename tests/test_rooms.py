@@ -30,6 +30,7 @@ ROOMS = (
     ("train.data",),
     ("train.processes",),
     ("train.flags",),
+    ("train.cache",),
     ("train.errors", "train.metrics"),
     ("jaxnets",),
 )

@@ -14,6 +14,7 @@ engine/                                         the compiled training program
 data/                                           data sets
 processes/                                      how a command ends; several processes
 flags/                                          what a command line may say
+cache                                           the folder of compiled programs and decoded data
 errors, metrics                                 what every room may name
 """
 

@@ -2,7 +2,7 @@
 
 import os
 
-from train.data import dataset, own, sources, tfds_reader
+from train.data import dataset, decoded_cache, own, sources, tfds_reader
 from train.data.dataset import Dataset
 from train.data.hold_out import divided
 from train.data.image_folder import parsed_size
@@ -43,7 +43,8 @@ def load(
 
     Raises:
         DataError: the name is unknown, or the data are missing, incomplete or damaged.
-        ConfigError: an argument means nothing for these data.
+        ConfigError: an argument means nothing for these data, or other users can write to the
+            folder that XDG_CACHE_HOME names, in which decoded data are kept.
     """
     options = Options(label, missing, test, image_size)
     path = data_path(name)
@@ -52,11 +53,18 @@ def load(
     sources.check_name(name, sources.names(data_dir))
     if name in SOURCES and SOURCES[name].reader != "tfds":
         check_unused(options, ("label", "missing", "test", "image_size"), name)
-        return dataset.load_digits() if name == "digits" else dataset.draw_synth()
+        if name != "digits":
+            return dataset.draw_synth()
+        return decoded_cache.kept(dataset.load_digits, name, (), ())
     check_unused(options, ("label", "missing"), name)
     size = None if image_size is None else parsed_size(image_size)
-    found = tfds_reader.read(name, sources.data_folder(data_dir), size)
-    if found.test is None:
-        return divided(name, found.description, found.train, found.classes, test)
-    check_unused(options, ("test",), name)
-    return dataset.sealed(name, found.description, found.train, found.test, found.classes)
+    folder = sources.data_folder(data_dir)
+
+    def decoded() -> Dataset:
+        found = tfds_reader.read(name, folder, size)
+        if found.test is None:
+            return divided(name, found.description, found.train, found.classes, test)
+        check_unused(options, ("test",), name)
+        return dataset.sealed(name, found.description, found.train, found.test, found.classes)
+
+    return decoded_cache.kept(decoded, name, tfds_reader.files(name, folder), (size, test))

@@ -21,6 +21,9 @@ _TEXT = "tensorflow_datasets.core.features.text_feature.Text"
 _FEATURES = {"image": _IMAGE, "label": _LABEL, "id": _TEXT}
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
+# The files that are read of a folder, beside those of its examples.
+METADATA = ("dataset_info.json", "features.json", "label.labels.txt")
+
 # What a folder may claim.
 _MOST_EXAMPLES = 1_000_000
 _LARGEST_SIDE = 10_000

@@ -14,7 +14,7 @@ import numpy as np
 from train.data.dataset import Examples
 from train.data.image_folder import common_shape, decoded
 from train.data.sources import how_to_prepare, newest_version
-from train.data.tfds_metadata import Metadata, read_metadata
+from train.data.tfds_metadata import METADATA, Metadata, read_metadata
 from train.errors import DataError, reason
 
 _JPEG = b"\xff\xd8"
@@ -71,6 +71,21 @@ def read(name: str, folder: Path, size: tuple[int, int] | None = None) -> Prepar
     return Prepared(
         about.description, parts["train"], parts.get("test"), about.classes, None in about.shape
     )
+
+
+def files(name: str, folder: Path) -> list[Path]:
+    """Return the files that `read` reads; without those of a split where the folder is damaged.
+
+    Raises:
+        DataError: the data are missing.
+    """
+    version = _find_version(name, folder)
+    try:
+        shards = read_metadata(name, version).shards
+    except (DataError, OSError, ValueError):  # `read` says what is wrong.
+        shards = {}
+    about = [path for path in map(version.joinpath, METADATA) if path.is_file()]
+    return [*about, *(path for parts in shards.values() for path, _ in parts)]
 
 
 def _damaged(name: str, version: Path, problem: object) -> DataError:

@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-from pathlib import Path
 
 import jax
 
+from train.cache import cache_folder
 from train.errors import ConfigError
 
 # Each holds the data set.
@@ -17,6 +17,9 @@ def set_up() -> None:
 
     What the user set in the environment (JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR,
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS and the like) stays as it is.
+
+    Raises:
+        ConfigError: other users can write to the folder that XDG_CACHE_HOME names.
     """
     # A device for each core, so that the runs of a sweep spread over them. One run still uses all
     # cores, but a small network gains nothing by it: twenty of 64-100-10 took 55 us per step and
@@ -29,17 +32,10 @@ def set_up() -> None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        # Without a folder that can be written, or a home, all is as well, only slower.
-        with contextlib.suppress(OSError, RuntimeError):
-            folder = cache_folder() / "compiled"
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def cache_folder() -> Path:
-    """Return where files are kept that can be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnets"
+        folder = cache_folder("compiled")
+        # Without a folder that can be written all is as well, only slower.
+        if folder is not None and os.access(folder, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def devices() -> list[jax.Device]:
