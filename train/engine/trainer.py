@@ -110,7 +110,7 @@ class Trainer:
             name: str, function: Callable[..., Any], compiler: Mapping[str, Any], **options: Any
         ) -> Fitting:
             found = kept(
-                (program, self._spread.key, name),
+                (program, self._spread.key, name, bool(compiler)),
                 lambda: self._spread.compiled(function, compiler, **options),
             )
             found.begin_anew(compiling)
