@@ -3,7 +3,8 @@
 Three tables, printed and written as Markdown, which begins with the name of the device:
 
 - ops: the time of forward and backward together, beside those of autodiff, of jax.nn and Optax, and
-  of PyTorch compiled, in float32 and bfloat16; and which share of the device's bandwidth that is.
+  of PyTorch, eager and compiled, in float32 and bfloat16; and which share of the device's bandwidth
+  that is. Numbers such as a slope are constants.
   The bandwidth is what negating an array reaches. The bytes are those that no forward followed by a
   backward can do without: arguments, outputs, cotangents and gradients, and once more what this op
   saves between the two. On a CPU, whose caches hold much of it and whose bandwidth varied fourfold
@@ -12,14 +13,17 @@ Three tables, printed and written as Markdown, which begins with the name of the
   which 20 tell the time of one.
 - convnet: a training step of the ConvNet of 2018 against PyTorch, channels-last.
 
-A ratio is the median time of jaxnets over that of the other, the two taking turns, but for the ops
-of PyTorch, which follow the others. An accelerator is given several calls of an op in a row, so
-that it does not wait for the next. Products of float32 have the digits that JAX gives them by
-default, on a GPU those of TF32, and in PyTorch as many. PyTorch is left out where it is not
-installed, or does not see the GPU that JAX computes on.
+A ratio is the median time of jaxnets over that of the other, all taking turns, but for the ops that
+PyTorch compiles, which follow the others. On Linux all reuse their memory: a new array of 16 MB is
+4,096 new pages, which can take longer to get than to fill. An accelerator is given several calls of
+an op in a row, so that it does not wait for the next. Products of float32 have the digits that JAX
+gives them by default, on a GPU those of TF32, and in PyTorch as many. PyTorch is left out where it
+is not installed, or does not see the GPU that JAX computes on.
 """
 
 import importlib.util
+import itertools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -35,7 +39,7 @@ import tyro
 from rich.progress import track
 
 from jaxnets import autodiff, ops
-from jaxnets._catalog import CATALOG
+from jaxnets._catalog import CATALOG, Entry
 from jaxnets._costs import residual_bytes
 from tests.benchmarks.convolution import (
     BATCH,
@@ -142,9 +146,17 @@ PEERS = {
 }  # fmt: skip
 
 
-def arguments_of(name: str, sample: Callable, dtype: str, large: bool) -> tuple:
-    """The arguments of an op at the size that is measured."""
+# Of a batch of feature maps, 32 x 32 x 32 positions and 64 channels, besides the size of all.
+MAPS = {"batch_norm": (32 * 32 * 32, 64)}
+
+
+def arguments_of(
+    name: str, sample: Callable, dtype: str, large: bool, shape: tuple[int, ...] | None = None
+) -> tuple:
+    """The arguments of an op at the size that is measured, or in a shape."""
     rng, kind = np.random.default_rng(0), jnp.dtype(dtype)
+    if shape is not None:
+        return sample(rng, shape, kind)
     shape = (16384, 4096) if large else (4096, 1024)
     if name == "linear":
         shape = (4096, 4096) if large else (512, 1024)
@@ -163,29 +175,35 @@ def arguments_of(name: str, sample: Callable, dtype: str, large: bool) -> tuple:
 def each_op(rounds: int, large: bool) -> Rows:
     """Rows of the table of ops."""
     rows = [
-        ["op", "x", "dtype", "ms", "of bandwidth", "autodiff", "jax.nn, Optax", "torch.compile"]
+        [
+            *("op", "x", "dtype", "ms", "of bandwidth"),
+            *("autodiff", "jax.nn, Optax", "PyTorch", "torch.compile"),
+        ]
     ]
     bandwidth = _bandwidth(rounds, large)
     skipped = ("axis 0", "smoothing", "no bias", "3x3", "stride", "depthwise")
     entries = [entry for entry in CATALOG if not any(word in entry.variant for word in skipped)]
     for entry in track(entries, "ops", disable=not sys.stderr.isatty()):
         function = ops.conv2d if entry.op == "conv2d" else entry.function
-        for dtype in DTYPES:
-            arguments = arguments_of(entry.name, entry.sample, dtype, large)
+        shapes = (None, MAPS[entry.name]) if entry.name in MAPS else (None,)
+        for own_shape, dtype in itertools.product(shapes, DTYPES):
+            arguments = arguments_of(entry.name, entry.sample, dtype, large, own_shape)
             peers = PEERS.get(entry.name)
             functions = {"ours": function, "autodiff": autodiff(function)}
             if peers:
                 functions["jax.nn, Optax"] = peers.jax
             points = {
-                name: Point(entry._replace(function=f), arguments, name)
+                name: _of_arrays(entry._replace(function=f), arguments)
                 for name, f in functions.items()
             }
             times = IN_A_ROW if large else 1
             contestants = {name: _jax_call(point, times) for name, point in points.items()}
+            if peers and _torch_device():
+                contestants["PyTorch"] = _torch_call(peers.torch, arguments, times, False)
             found = medians(contestants, rounds)
             if peers and _torch_device():
                 # Not in turns: its threads spin on for a while where another's begin.
-                compiled = {"torch.compile": _torch_call(peers.torch, arguments, times)}
+                compiled = {"torch.compile": _torch_call(peers.torch, arguments, times, True)}
                 found |= medians(compiled, rounds)
             ratios = [f"{found['ours'] / found[c]:.2f}" if c in found else "" for c in rows[0][5:]]
             seconds = found["ours"] / times
@@ -196,6 +214,20 @@ def each_op(rounds: int, large: bool) -> Rows:
             rows.append([entry.name, shape, dtype, milliseconds, f"{share:.2f}", *ratios])
             print("  ".join(rows[-1]), flush=True)
     return rows
+
+
+def _of_arrays(entry: Entry, arguments: tuple) -> Point:
+    """Return an op of its arrays alone; numbers are constants, as PyTorch has them."""
+    places = [k for k, leaf in enumerate(arguments) if leaf.ndim]
+
+    def function(*arrays: jax.Array) -> Any:
+        whole = list(arguments)
+        for k, array in zip(places, arrays, strict=True):
+            whole[k] = array
+        return entry.function(*whole)
+
+    arrays = tuple(arguments[k] for k in places)
+    return Point(entry._replace(function=function), arrays, entry.name)
 
 
 def _jax_call(point: Point, times: int) -> Callable[[], Any]:
@@ -220,8 +252,10 @@ def _torch_device() -> str | None:
     return "cuda" if torch.cuda.is_available() else None
 
 
-def _torch_call(function: Callable, arguments: tuple, times: int) -> Callable[[], Any]:
-    """Forward and backward of PyTorch, compiled."""
+def _torch_call(
+    function: Callable, arguments: tuple, times: int, compiled: bool
+) -> Callable[[], Any]:
+    """Forward and backward of PyTorch, eager or compiled."""
     import torch
 
     def tensor(leaf):
@@ -237,13 +271,15 @@ def _torch_call(function: Callable, arguments: tuple, times: int) -> Callable[[]
 
     tensors = [tensor(leaf) for leaf in arguments]
     floats = [t for t in tensors if getattr(t, "requires_grad", False)]
-    torch.compiler.reset()  # It compiles one function anew only so often.
-    compiled = torch.compile(function(torch.nn.functional), dynamic=False)
-    cotangent = torch.ones_like(compiled(*tensors))
+    forward = function(torch.nn.functional)
+    if compiled:
+        torch.compiler.reset()  # It compiles one function anew only so often.
+        forward = torch.compile(forward, dynamic=False)
+    cotangent = torch.ones_like(forward(*tensors))
 
     def call():
         for _ in range(times):
-            torch.autograd.grad(compiled(*tensors), floats, cotangent)
+            torch.autograd.grad(forward(*tensors), floats, cotangent)
         if tensors[0].is_cuda:
             torch.cuda.synchronize()
 
@@ -333,7 +369,21 @@ def markdown(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+# So that the C library keeps what is freed, of all threads in one place; and threads that wait
+# leave the cores to others.
+REUSED = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "MALLOC_TOP_PAD_": str(2**30),
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
 def main(options: Options) -> int:
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        command = [sys.executable, "-m", "tests.benchmarks.accelerator", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | REUSED)
     devices.set_up()
     large = jax.devices()[0].platform != "cpu"
     print(device := device_in_words(), flush=True)
