@@ -99,6 +99,8 @@ MISTAKES = [
         "train.mlp mnist",
         "mnist: is neither a flag, nor a value of the flag before it; did you mean --dataset?",
     ),
+    ("train.mlp --norm lauer", "--norm lauer: must be one of none, batch, layer, rms; did you mea"),
+    ("train.mlp --missing median", "--missing median: must be mean\n"),
     # Commas for spaces, and for points.
     (
         "train.mlp --learning-rate 0.001,0.01",
