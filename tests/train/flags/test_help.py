@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import itertools
+from typing import NamedTuple
 
 import pytest
+import tyro
 
 from train.flags import help as pages
 
@@ -20,12 +22,28 @@ class Command:
 @pytest.mark.parametrize(("columns", "width"), [("10", 40), ("63", 63), ("300", 100)])
 def test_a_page_is_as_wide_as_the_terminal_from_40_to_100_columns(monkeypatch, columns, width):
     monkeypatch.setenv("COLUMNS", columns)
-    lines = pages.menu("prog", LONG, {"one": LONG}).splitlines()
+    full, short = "a" * (width - 2), "b" * (width - 1)  # With " c" there is no place behind b.
+    about = f"{full} c {short} c"
+    lines = pages.menu("prog", about, {"one": LONG}).splitlines()
+    assert lines[2:5] == [f"{full} c", short, "c"]
     assert max(map(len, lines)) <= width
-    # Each line is full: the next word would not fit behind it.
-    words = [line for line in lines if line.startswith("word")]
-    assert all(len(line) + len(" word") > width for line in words[:-1])
-    assert len(words) > 1
+
+
+def test_a_word_is_not_broken_at_its_hyphens(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    page = pages.menu("prog", f"{'a' * 36} --learning-rate {'b' * 60}", {"one": "1."})
+    assert page.splitlines()[2:5] == ["a" * 36, "--learning-rate", "b" * 60]
+
+
+class Given(NamedTuple):
+    """Do it."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    name: tyro.conf.Positional[str] = "a"
+
+
+def test_positional_arguments_stand_in_the_usage():
+    assert pages.page(Given, "prog", None).startswith("usage: prog FOLDERS ... [NAME] [FLAGS]\n")
 
 
 def test_what_a_command_does_stands_in_a_column_of_its_own(monkeypatch):
