@@ -1,11 +1,15 @@
 """Where a label ends to be one, a column to be one of numbers, and a pixel to be white."""
 
+import io
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from train.data.arrays import examples, finite, white_of
+from train.data import arrays
+from train.data.arrays import examples, finite, read_npy, read_npz, white_of
 from train.data.dataset import load_digits
 from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
@@ -65,6 +69,40 @@ def test_inputs_are_finite_in_float32():
         examples(np.zeros((2, 3, 4), int), "x")
 
 
+def test_an_array_has_so_many_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "MOST_VALUES", 6)
+    given = {"x": np.ones((2, 3), np.uint8), "y": np.arange(2)}
+    np.save(tmp_path / "a.npy", given["x"])
+    np.savez(tmp_path / "a.npz", **given)
+    np.testing.assert_array_equal(read_npy(tmp_path / "a.npy"), given["x"])
+    np.testing.assert_equal(read_npz(tmp_path / "a.npz"), given)
+    assert examples(given["x"], "x").shape == (2, 3)
+    monkeypatch.setattr(arrays, "MOST_VALUES", 5)
+    with pytest.raises(DataError, match="has 6 values; must have at most 5"):
+        read_npy(tmp_path / "a.npy")
+    with pytest.raises(DataError, match=r"x claims shape \[2, 3\]; must have at most 5 values"):
+        read_npz(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="has 6 values; must have at most 5"):
+        examples(given["x"], "x")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_an_array_of_either_version_is_read_and_a_damaged_one_refused(tmp_path, version):
+    written = io.BytesIO()
+    np.lib.format.write_array(written, np.arange(3), version)
+    for name, content in (("a", written.getvalue()), ("b", written.getvalue()[:-1])):
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as file:
+            file.writestr("x.npy", content)
+            file.writestr("y.npy", written.getvalue())
+        (tmp_path / f"{name}.npy").write_bytes(content)
+    assert read_npz(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
+    assert read_npy(tmp_path / "a.npy").tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="x is cut short"):
+        read_npz(tmp_path / "b.npz")
+    with pytest.raises(DataError, match="is not a .npy file of numbers"):
+        read_npy(tmp_path / "b.npy")
+
+
 @pytest.mark.parametrize(("text", "size"), [("32", (32, 32)), ("32x48", (32, 48))])
 def test_a_size_is_height_and_width(text, size):
     assert parsed_size(text) == size
@@ -87,6 +125,8 @@ def test_the_size_of_a_photo_is_that_after_it_is_turned(tmp_path, orientation):
 def test_a_white_pixel_of_the_digits_is_16():
     digits = load_digits()
     assert digits.white == digits.schema.white == digits.x_train.max() == 16
+    assert digits.schema.shape == digits.x_train.shape[1:] == (8, 8, 1)
+    assert (len(digits.x_train), len(digits.x_test)) == (1797 - 360, 360)
 
 
 # --- tables --------------------------------------------------------------------------------------
