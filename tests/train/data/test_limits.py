@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from train.data import arrays
+from train.data import arrays, load
 from train.data.arrays import examples, finite, read_npy, read_npz, white_of
 from train.data.dataset import load_digits
 from train.data.image_file import size_of
@@ -49,6 +49,21 @@ def test_labels_to_test_on_are_those_to_train_on():
         read_labels(["c"], "y_test", known)
 
 
+def test_eight_classes_or_columns_are_listed(tmp_path):
+    listed = ", ".join(f"c{number}" for number in range(8))
+    for count, more in ((8, ""), (9, ", ...")):
+        with pytest.raises(DataError) as error:
+            read_labels(["x"], "y", read_labels([f"c{number}" for number in range(count)], "y"))
+        assert str(error.value).endswith(f"to train on: {listed}{more}")
+        path = tmp_path / "a.csv"
+        path.write_text(
+            ",".join(f"c{number}" for number in range(count)) + "\n" + ",".join("1" * count) + "\n"
+        )
+        with pytest.raises(DataError) as error:
+            load(str(path), label="none")
+        assert str(error.value).endswith(f"which has {listed}{more}")
+
+
 @pytest.mark.parametrize(
     ("largest", "white"),
     [(0.5, 1), (1.0, 1), (1.5, 255), (254.0, 255), (255.0, 255), (255.5, 256), (3e9, 2**31)],
@@ -70,6 +85,7 @@ def test_inputs_are_finite_in_float32():
 
 
 def test_an_array_has_so_many_values(tmp_path, monkeypatch):
+    assert np.float32().nbytes * arrays.MOST_VALUES == 4 * 1024**3  # 4 GB as float32.
     monkeypatch.setattr(arrays, "MOST_VALUES", 6)
     given = {"x": np.ones((2, 3), np.uint8), "y": np.arange(2)}
     np.save(tmp_path / "a.npy", given["x"])
