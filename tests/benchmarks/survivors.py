@@ -255,7 +255,9 @@ def main() -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         # Compiled once, as far as a change does not change what is compiled.
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        sys.modules["jax"].config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        sys.modules["jax"].config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         pairs = [
             measured(path, lines, folder, asked.most)
             for path, lines in chosen(asked.paths, asked.since).items()

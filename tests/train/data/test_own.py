@@ -67,6 +67,48 @@ def test_numbers_stay_and_words_become_one_input_each(csv):
     assert dataset.name == "p"
 
 
+def test_the_description_says_what_becomes_of_the_columns(tmp_path):
+    numbers, y = pd.DataFrame({"a": [1.0, 2, 3, 4]}), ["u", "u", "v", "v"]
+    about = from_arrays(numbers, y).description
+    assert about.startswith("4 rows of 1 column in 2 classes, from a data frame.")
+    about = from_arrays(numbers.assign(b=[1, 2, 3, 5]), y).description
+    assert about.startswith("4 rows of 2 columns in 2 classes, from a data frame.")
+    found = from_arrays(numbers.assign(b=["s", "t", "s", "t"]), y)
+    assert found.schema.shape == found.x_train.shape[1:] == (3,)
+    about = found.description
+    assert about.startswith("4 rows of 2 columns, which become 3 inputs, in 2 classes, from ")
+    about = from_arrays(np.zeros((4, 1)), y).description
+    assert about.startswith("4 rows of 1 number in 2 classes, from arrays.")
+    about = from_arrays(np.zeros((4, 2, 3, 1)), y).description
+    assert about.startswith("4 images of 2x3x1 in 2 classes, from arrays.")
+
+
+def test_arrays_are_given_by_name_too():
+    x, y = np.arange(8.0)[:, None], [0, 1] * 4
+    found = from_arrays(x=x[:6], y=y[:6], x_test=x[6:], y_test=y[6:])
+    assert found.x_test[:, 0].tolist() == [6, 7]
+    assert len(load(name="digits", data_dir=None).x_train) == 1437
+    with pytest.raises(DataError, match="test 0.5: must be left out where x_test is given"):
+        from_arrays(x, y, x, y, test=0.5)
+    assert len(from_arrays(x, y, test=0.5).x_test) == 4
+
+
+def test_labels_are_remembered_as_they_were_given(tmp_path):
+    x, y = np.arange(8.0)[:, None], np.array([0, 1] * 4)
+    assert from_arrays(x, y).schema.labels == (0, 1)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    assert load(str(tmp_path / "a.npz")).schema.labels == ("0", "1")
+
+
+def test_a_table_has_two_columns_at_least(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"a": [1, 2] * 3})
+    frame.to_parquet(path)
+    assert "has one column only; needs one to learn from beside the label" in refused(path)
+    frame.assign(b=frame["a"]).to_parquet(path)
+    assert load(str(path)).x_train.shape == (4, 1)
+
+
 def test_the_same_share_of_each_class_is_held_out_and_the_same_each_time(csv):
     dataset, again = load(str(csv), test=0.3), load(str(csv), test=0.3)
     assert np.bincount(dataset.y_test).tolist() == [3, 6]
