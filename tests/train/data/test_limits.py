@@ -115,7 +115,7 @@ def test_an_array_of_either_version_is_read_and_a_damaged_one_refused(tmp_path, 
     assert read_npy(tmp_path / "a.npy").tolist() == [0, 1, 2]
     with pytest.raises(DataError, match="x is cut short"):
         read_npz(tmp_path / "b.npz")
-    with pytest.raises(DataError, match="is not a .npy file of numbers"):
+    with pytest.raises(DataError, match=r"is not a \.npy file of numbers"):
         read_npy(tmp_path / "b.npy")
 
 

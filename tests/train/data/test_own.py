@@ -88,7 +88,7 @@ def test_arrays_are_given_by_name_too():
     found = from_arrays(x=x[:6], y=y[:6], x_test=x[6:], y_test=y[6:])
     assert found.x_test[:, 0].tolist() == [6, 7]
     assert len(load(name="digits", data_dir=None).x_train) == 1437
-    with pytest.raises(DataError, match="test 0.5: must be left out where x_test is given"):
+    with pytest.raises(DataError, match=r"test 0\.5: must be left out where x_test is given"):
         from_arrays(x, y, x, y, test=0.5)
     assert len(from_arrays(x, y, test=0.5).x_test) == 4
 
