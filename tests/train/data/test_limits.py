@@ -10,11 +10,12 @@ from PIL import Image, ImageOps
 
 from train.data import arrays, load
 from train.data.arrays import examples, finite, read_npy, read_npz, white_of
-from train.data.dataset import load_digits
+from train.data.dataset import draw_synth, load_digits
 from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
 from train.data.labels import read_labels
 from train.data.limits import MOST_CLASSES
+from train.data.sources import SOURCES
 from train.data.table import MOST_WORDS, encoded, learned_columns
 from train.errors import DataError
 
@@ -136,6 +137,12 @@ def test_the_size_of_a_photo_is_that_after_it_is_turned(tmp_path, orientation):
     with Image.open(tmp_path / "a.png") as opened:
         turned = ImageOps.exif_transpose(opened)
     assert found == (turned.height, turned.width, True)
+
+
+def test_sources_are_declared_as_they_are():
+    for found in (load_digits(), draw_synth()):
+        assert SOURCES[found.name].shape == found.x_train.shape[1:]
+        assert SOURCES[found.name].white == found.schema.white
 
 
 def test_a_white_pixel_of_the_digits_is_16():

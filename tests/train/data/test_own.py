@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from train import mlp
 from train.data import from_arrays, load
@@ -416,6 +417,18 @@ def test_a_schema_comes_back_from_json(csv, tmp_path):
         for missing in (None, "mean") if path == csv else (None,):
             schema = load(str(path), missing=missing).schema
             assert Schema.from_json(schema.to_json()) == schema
+            assert schema.to_json()["kind"] == ("table" if path == csv else "rows")
+    assert Schema((4, 4, 3), "uint8").to_json()["kind"] == "images"
+
+
+def test_pixels_of_a_folder_are_brought_to_the_white_of_the_data(tmp_path):
+    """In whole numbers: 16 v / 255, with a half or more going up."""
+    for value in (0, 7, 8, 136, 247, 248, 255):
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / f"{value:03}.png")
+    inputs, done, names = Schema((8, 8, 1), "uint8", 16).read(tmp_path)
+    assert inputs[:, 0, 0, 0].tolist() == [0, 0, 1, 9, 15, 16, 16]
+    assert done == "7 images, brought to 8x8"
+    assert names[3] == "136.png"
 
 
 def test_rows_to_predict_are_read_by_the_names_of_their_columns(csv, tmp_path):
@@ -474,6 +487,15 @@ def test_a_terminal_shows_the_description_in_lines_of_its_width(csv, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:4])) <= 40
     assert lines[2].startswith(" " * 13)
+
+
+def test_there_is_something_to_predict():
+    for schema in (Schema((3,), "float32"), Schema((2, 2, 1), "uint8")):
+        assert schema.inputs(np.zeros(schema.shape)).shape == (1, *schema.shape)
+        with pytest.raises(DataError, match="x: has shape .* must be "):
+            schema.inputs(np.zeros((0, *schema.shape)), "x")
+    assert Schema((2, 2, 1), "uint8").inputs(np.zeros((5, 2, 2))).shape == (5, 2, 2, 1)
+    assert Schema((2, 2, 1), "uint8").inputs(np.zeros((2, 2))).shape == (1, 2, 2, 1)
 
 
 def test_arrays_to_predict_must_be_as_the_data_are():
