@@ -1,6 +1,7 @@
 """Where a label ends to be one, a column to be one of numbers, and a pixel to be white."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -8,14 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from train.data import arrays, load
+from train.data import arrays, load, table, table_file
 from train.data.arrays import examples, finite, read_npy, read_npz, white_of
 from train.data.dataset import draw_synth, load_digits
 from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
 from train.data.labels import read_labels
 from train.data.limits import MOST_CLASSES
-from train.data.sources import SOURCES
+from train.data.sources import PREPARED, SOURCES, archives
 from train.data.table import MOST_WORDS, encoded, learned_columns
 from train.errors import DataError
 
@@ -175,6 +176,7 @@ def test_what_is_missing_is_filled_from_the_rows_to_train_on():
     assert learned(["u", "v", "v", "u", "u"], [0, 1, 2]).fill == "v"
     assert learned(["u", "v", None, "u"], [1, 2]).fill == "v"
     assert learned([None, 1.0], [0]).fill == 0.0
+    assert learned([None, "v", "u"], [0]).fill == "u"  # The first, where none is known.
     assert learned([1.0, 2.0], fill=False).fill is None
 
 
@@ -187,3 +189,47 @@ def test_so_many_words_become_inputs():
     found = encoded(pd.DataFrame({"a": ["w001", "w000"]}), [column], "table")
     assert found[:, :2].tolist() == [[0, 1], [1, 0]]
     assert found.sum() == 2
+
+
+def test_so_many_inputs_fit(monkeypatch):
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]})
+    columns = learned_columns(frame, np.arange(2), False, "table")
+    monkeypatch.setattr(table, "MOST_VALUES", 6)
+    assert encoded(frame, columns, "table").tolist() == [[1, 1, 0], [2, 0, 1]]
+    monkeypatch.setattr(table, "MOST_VALUES", 5)
+    with pytest.raises(DataError, match="table: 2 rows become 3 inputs each; must be at most 5"):
+        encoded(frame, columns, "table")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("x" * 38, f"'{'x' * 38}'"), ("x" * 39, f"'{'x' * 36}...")]
+)
+def test_a_long_text_is_cut_in_a_message(text, shown):
+    with pytest.raises(DataError, match=f"row 3 has {re.escape(shown)} in column 'a'"):
+        learned(["1", "2", text])
+
+
+def test_a_table_has_so_many_values(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3]})
+    monkeypatch.setattr(table_file, "MOST_VALUES", 6)
+    assert table_file.checked_frame(frame, "x").shape == (3, 2)
+    monkeypatch.setattr(table_file, "MOST_VALUES", 5)
+    with pytest.raises(DataError, match="x: has 3 rows of 2 columns; must have at most 5"):
+        table_file.checked_frame(frame, "x")
+    pd.DataFrame({"a": np.zeros(2000), "b": np.zeros(2000)}).to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setattr(table_file, "MOST_VALUES", 4000)
+    assert table_file.read_table(tmp_path / "a.parquet").shape == (2000, 2)
+    monkeypatch.setattr(table_file, "MOST_VALUES", 3999)
+    with pytest.raises(DataError, match="claims 2000 rows of 2 columns"):
+        table_file.read_table(tmp_path / "a.parquet")
+
+
+# --- archives ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_the_archives_are_registered_with_their_digests(name):
+    for archive in archives(name):
+        assert archive.url.endswith(f"/{archive.file_name}")
+        assert archive.size > 1000
+        assert re.fullmatch("[0-9a-f]{64}", archive.sha256)

@@ -492,7 +492,7 @@ def test_a_terminal_shows_the_description_in_lines_of_its_width(csv, monkeypatch
 def test_there_is_something_to_predict():
     for schema in (Schema((3,), "float32"), Schema((2, 2, 1), "uint8")):
         assert schema.inputs(np.zeros(schema.shape)).shape == (1, *schema.shape)
-        with pytest.raises(DataError, match="x: has shape .* must be "):
+        with pytest.raises(DataError, match=r"x: has shape .* must be "):
             schema.inputs(np.zeros((0, *schema.shape)), "x")
     assert Schema((2, 2, 1), "uint8").inputs(np.zeros((5, 2, 2))).shape == (5, 2, 2, 1)
     assert Schema((2, 2, 1), "uint8").inputs(np.zeros((2, 2))).shape == (1, 2, 2, 1)

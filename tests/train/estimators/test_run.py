@@ -1,5 +1,6 @@
 """When the training of a network is over, and which trainings share a program."""
 
+import itertools
 import math
 import warnings
 
@@ -25,7 +26,7 @@ def run_of(shape=SHAPE, examples=10, batch_size=4, **changes):
     return Run(
         shape, {"learning_rate": 0.5}, np.arange(examples), np.zeros(examples), None, batch_size,
         np.random.RandomState(0), options,
-        [np.zeros(pair) for pair in zip(sizes, sizes[1:], strict=False)],
+        [np.zeros(pair) for pair in itertools.pairwise(sizes)],
         [np.zeros(size) for size in sizes[1:]], **changes,
     )  # fmt: skip
 
