@@ -11,11 +11,12 @@ from PIL import Image, ImageOps
 
 from train.data import arrays, load, table, table_file
 from train.data.arrays import examples, finite, read_npy, read_npz, white_of
-from train.data.dataset import draw_synth, load_digits
+from train.data.dataset import Dataset, draw_synth, load_digits
 from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
 from train.data.labels import read_labels
 from train.data.limits import MOST_CLASSES
+from train.data.schema import Schema
 from train.data.sources import PREPARED, SOURCES, archives
 from train.data.table import MOST_WORDS, encoded, learned_columns
 from train.errors import DataError
@@ -144,6 +145,12 @@ def test_sources_are_declared_as_they_are():
     for found in (load_digits(), draw_synth()):
         assert SOURCES[found.name].shape == found.x_train.shape[1:]
         assert SOURCES[found.name].white == found.schema.white
+
+
+def test_data_without_a_schema_have_that_of_their_arrays():
+    x, y = np.zeros((5, 2, 3, 1), np.uint8), np.zeros(5, np.int32)
+    found = Dataset("noise", "Noise.", x, y, x, y, ("a",), "fingerprint", white=16)
+    assert found.schema == Schema((2, 3, 1), "uint8", 16)
 
 
 def test_a_white_pixel_of_the_digits_is_16():
