@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from train.data import arrays, load, table, table_file
 from train.data.arrays import examples, finite, read_npy, read_npz, white_of
-from train.data.dataset import Dataset, draw_synth, load_digits
+from train.data.dataset import Dataset, draw_synth, load_digits, sealed
 from train.data.image_file import size_of
 from train.data.image_folder import parsed_size
 from train.data.labels import read_labels
@@ -151,6 +151,9 @@ def test_data_without_a_schema_have_that_of_their_arrays():
     x, y = np.zeros((5, 2, 3, 1), np.uint8), np.zeros(5, np.int32)
     found = Dataset("noise", "Noise.", x, y, x, y, ("a",), "fingerprint", white=16)
     assert found.schema == Schema((2, 3, 1), "uint8", 16)
+    found = sealed("noise", "Noise.", (x, y), (x, y), ("a",))
+    assert found.schema == Schema((2, 3, 1), "uint8", 255)
+    assert found.white == 255
 
 
 def test_a_white_pixel_of_the_digits_is_16():
