@@ -44,6 +44,12 @@ def test_a_real_number_is_a_label_where_it_is_whole_and_exact():
         read_labels([1.0, np.nan, np.nan], "y")
 
 
+@pytest.mark.parametrize("bad", [["a", 1], [1, 1.5], [True, 1], [{}, {}]])
+def test_labels_of_several_kinds_are_none(bad):
+    with pytest.raises(DataError, match=r"y: .*must be "):
+        read_labels(np.array(bad, object), "y")
+
+
 def test_labels_to_test_on_are_those_to_train_on():
     known = read_labels(["b", "a", " b "], "y")
     assert known.classes == ("a", "b")

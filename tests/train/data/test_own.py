@@ -301,6 +301,9 @@ def test_arrays_as_keras_saves_them_keep_their_test_set(tmp_path):
         (Y * 5.0 - 3, ("-3", "2")),
         (np.where(Y, b"b", b"a"), ("a", "b")),
         ((Y + 7).tolist(), ("7", "8")),
+        ((3 * Y + 7).astype(object), ("7", "10")),
+        (np.array([7, np.int64(10)] * 10, object), ("7", "10")),
+        ((Y == 1).astype(object), ("False", "True")),
         (pd.Series(Y).map({0: "x", 1: "w"}), ("w", "x")),
     ],
 )
