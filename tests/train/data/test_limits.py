@@ -44,6 +44,13 @@ def test_a_real_number_is_a_label_where_it_is_whole_and_exact():
         read_labels([1.0, np.nan, np.nan], "y")
 
 
+def test_a_class_has_a_name_of_up_to_a_hundred_letters():
+    assert read_labels(["a" * 100, "b"], "y").classes == ("a" * 100, "b")
+    for bad in ("a" * 101, "a\x1b"):
+        with pytest.raises(DataError, match="y: holds a label that cannot be printed: "):
+            read_labels([bad, "b"], "y")
+
+
 @pytest.mark.parametrize("bad", [["a", 1], [1, 1.5], [True, 1], [{}, {}]])
 def test_labels_of_several_kinds_are_none(bad):
     with pytest.raises(DataError, match=r"y: .*must be "):
