@@ -1,5 +1,6 @@
 """Where a label ends to be one, a column to be one of numbers, and a pixel to be white."""
 
+import dataclasses
 import io
 import re
 import zipfile
@@ -155,6 +156,9 @@ def test_the_size_of_a_photo_is_that_after_it_is_turned(tmp_path, orientation):
 
 
 def test_sources_are_declared_as_they_are():
+    for name, shape in (("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))):
+        assert SOURCES[name].shape == shape
+        assert SOURCES[name].white == np.iinfo(np.uint8).max
     for found in (load_digits(), draw_synth()):
         assert SOURCES[found.name].shape == found.x_train.shape[1:]
         assert SOURCES[found.name].white == found.schema.white
@@ -239,12 +243,22 @@ def test_a_table_has_so_many_values(tmp_path, monkeypatch):
     monkeypatch.setattr(table_file, "MOST_VALUES", 5)
     with pytest.raises(DataError, match="x: has 3 rows of 2 columns; must have at most 5"):
         table_file.checked_frame(frame, "x")
-    pd.DataFrame({"a": np.zeros(2000), "b": np.zeros(2000)}).to_parquet(tmp_path / "a.parquet")
+    values = np.random.default_rng(0).random((2000, 2), np.float32)  # 16 kB.
+    pd.DataFrame(values, columns=["a", "b"]).to_parquet(tmp_path / "a.parquet")
     monkeypatch.setattr(table_file, "MOST_VALUES", 4000)
     assert table_file.read_table(tmp_path / "a.parquet").shape == (2000, 2)
     monkeypatch.setattr(table_file, "MOST_VALUES", 3999)
     with pytest.raises(DataError, match="claims 2000 rows of 2 columns"):
         table_file.read_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("header", ["a,a,b", "a,b,b", "a,b,a"])
+def test_columns_have_names_of_their_own(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\n1,2,3\n")
+    name = "b" if header.count("b") > 1 else "a"
+    one, other = (n for n, part in enumerate(header.split(","), 1) if part == name)
+    with pytest.raises(DataError, match=f"columns {one} and {other} are both called '{name}'"):
+        table_file.read_table(tmp_path / "a.csv")
 
 
 # --- archives ------------------------------------------------------------------------------------
@@ -253,6 +267,8 @@ def test_a_table_has_so_many_values(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", PREPARED)
 def test_the_archives_are_registered_with_their_digests(name):
     for archive in archives(name):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            archive.size = 0
         assert archive.url.endswith(f"/{archive.file_name}")
         assert archive.size > 1000
         assert re.fullmatch("[0-9a-f]{64}", archive.sha256)
