@@ -240,6 +240,8 @@ def test_a_scatter_has_the_scale_that_its_number_is_drawn_by(name, values, label
     (axes,) = drawn(rows_of(*[{name: value} for value in values]))
     assert axes.get_xlabel() == label
     assert axes.get_xscale() == scale
+    points = axes.containers[0].lines[0].get_xdata()
+    assert points.tolist() == [1 - v if label.startswith("1 -") else v for v in values]
 
 
 def test_a_scatter_shows_the_deviations_too():
