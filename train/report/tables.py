@@ -203,11 +203,11 @@ def kept(which: str | None, summary: dict[str, Any]) -> str:
     if which != "best":
         return "parameters    of the last step"
     steps = sorted({step for row in summary["rows"] for step in row["kept"] if step is not None})
-    kept = "parameters    of the lowest validation loss"
+    line = "parameters    of the lowest validation loss"
     if not steps:  # All runs diverged.
-        return kept
+        return line
     several = f"steps {steps[0]} to {steps[-1]}"
-    return f"{kept}, {several if len(steps) > 1 else f'step {steps[0]}'}"
+    return f"{line}, {several if len(steps) > 1 else f'step {steps[0]}'}"
 
 
 def _number(of: dict[str, Any] | None, form: _Form = _FORMS[0]) -> str:
