@@ -1,0 +1,208 @@
+"""A training command from its words to its results, on a table of a few rows."""
+
+import json
+import signal
+import types
+
+import numpy as np
+import pytest
+
+from train import mlp
+from train.errors import ConfigError, StoreError
+from train.flags.config import Machines, MlpRun
+from train.processes.signals import Stopped
+from train.training import job as jobs
+from train.training import loop as loops
+from train.training import sweep as sweeps
+from train.training.command import _run, parse
+from train.training.sweep import so_far
+
+WORDS = "--hidden 2 --steps 4 --eval-every 2 --batch-size 5 --validation 0.25 --dataset"
+
+
+@pytest.fixture
+def data(here):
+    x = np.random.default_rng(0).standard_normal((24, 2))
+    np.savez(here / "a.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    return "./a.npz"
+
+
+def trained(capsys, *words):
+    status = mlp.main(list(words))
+    return status, *capsys.readouterr()
+
+
+def lines_of(here):
+    return [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_sweep_is_trained_resumed_and_trained_on(here, data, capsys):
+    words = [*WORDS.split(), data, "--seeds", "2"]
+    status, output, errors = trained(capsys, *words, "--out", "run")
+    assert status == 0
+    said = output.splitlines()
+    assert said[0].startswith("a: 24 rows of 2 numbers in 2 classes, from a.npz.")
+    assert "run directory run" in said[5:]
+    assert said.index("run directory run") < said.index("parameters    of the last step")
+    assert "figure        run/curves.png" in said
+    assert said[-2:] == [
+        "next  python -m train.evaluate run", "      python -m train.compare run RUN_DIR",
+    ]  # fmt: skip
+    assert "group 1/1  step 4/4 of 2 runs" in errors
+    steps = [(line["run"], line["step"], line["seed"]) for line in lines_of(here)]
+    assert steps == [(run, step, run) for step in (0, 2, 4) for run in (0, 1)]
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    assert summary["rows"][0]["seeds"] == [0, 1]
+    assert summary["dataset"]["train_examples"] == 19
+    config = json.loads((here / "run" / "config.json").read_text())
+    assert config["command"] == "train.mlp"
+    assert config["flags"]["steps"] == 4
+    assert not (here / "run" / "checkpoints").exists()
+
+    # Resumed, it is whole already, and says the same again.
+    before = (here / "run" / "summary.json").read_bytes()
+    status, again, _ = trained(capsys, "--resume", "run")
+    assert status == 0
+    assert again.splitlines()[-4:] == said[-4:]
+    assert (here / "run" / "summary.json").read_bytes() == before
+    (here / "run" / "summary.json").unlink()
+    assert trained(capsys, "--resume", "run")[0] == 0
+    assert json.loads((here / "run" / "summary.json").read_text())["rows"] == summary["rows"]
+
+    assert trained(capsys, "--resume", "run", "--steps", "4")[0] == 0
+    status, _, errors = trained(capsys, "--resume", "run", "--steps", "3")
+    assert status == 2
+    assert errors.startswith("error: --resume run: its runs have 4 steps; to train them on, take")
+    assert trained(capsys, "--resume", "run", "--steps", "6")[0] == 0
+    assert [line["step"] for line in lines_of(here)] == [0, 0, 2, 2, 4, 4, 6, 6]
+
+
+def test_what_goes_wrong_before_a_step_is_one_line(here, data, capsys):
+    words = [*WORDS.split(), data]
+    (here / "run").mkdir()
+    (here / "run" / "config.json").write_text("{}")
+    status, output, errors = trained(capsys, *words, "--out", "run")
+    assert (status, output) == (2, "")
+    assert errors.startswith("error: --out run: must be a run directory; config.json is damaged")
+    status, _, errors = trained(capsys, *words, "--batch-size", "20", "--out", "new")
+    assert errors.startswith("error: --batch-size 20: must be at most 15")
+    status, _, errors = trained(capsys, *words, "--lockstep", "0")
+    assert errors.startswith("error: --lockstep 0: must be auto, or a whole number from 1 on")
+    assert not (here / "new").exists()
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def test_flags_of_a_sweep_are_no_flags_of_its_runs():
+    def parsed(*words):
+        return parse(MlpRun, list(words), "prog", None)
+
+    plain = parsed()
+    assert (plain.lockstep, plain.shard, plain.directory, plain.dry_run) == (
+        None,
+        "runs",
+        None,
+        False,
+    )
+    assert (plain.machines, plain.longer) == (Machines(), False)
+    found = parsed(
+        "--lockstep", "5", "--shard", "batch", "--dry-run", "--seed", "3", "--seeds", "2"
+    )
+    assert (found.lockstep, found.shard, found.dry_run) == (5, "batch", True)
+    assert [run.training.seed for run in found.runs] == [3, 4]
+    assert found.given["seed"] == 3
+    drawn = parsed("--learning-rate", "0.1", "0.2", "--search", "random:3")
+    assert len(drawn.runs) == 3
+    with pytest.raises(ConfigError, match="--process-id 1: is used with --distributed alone"):
+        parsed("--process-id", "1")
+
+
+def test_a_run_that_is_not_finished_is_not_trained_on():
+    sweep = types.SimpleNamespace(directory="run")
+    with pytest.raises(StoreError, match="run is not finished: resume it without --steps or --ep"):
+        jobs._check_longer(sweep, None, [9], None)
+
+
+@pytest.mark.parametrize(("wanted", "refused"), [(4, True), (5, True), (6, False)])
+def test_a_run_is_trained_on_to_more_steps(monkeypatch, wanted, refused):
+    sweep = types.SimpleNamespace(directory="run", runs=[MlpRun()])
+    monkeypatch.setattr(jobs.rebuilt, "run", lambda before, index, kind: index)
+    monkeypatch.setattr(jobs.split, "number_of_steps", lambda run, data: 5)
+    if refused:
+        with pytest.raises(ConfigError, match=r"--resume run: its runs have 5 steps; .* not "):
+            jobs._check_longer(sweep, None, [9, wanted], types.SimpleNamespace())
+    else:
+        jobs._check_longer(sweep, None, [9, wanted], types.SimpleNamespace())
+
+
+class Directory:
+    path = "a run"
+
+    def __init__(self):
+        self.discarded = False
+
+    def discard(self):
+        self.discarded = True
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("error", [MemoryError, OSError, Stopped, ValueError])
+def test_what_stops_a_run_says_how_to_go_on(error, new):
+    directory = Directory()
+    raised = error(signal.SIGTERM) if error is Stopped else error("why")
+    with (
+        pytest.raises(error) as found,
+        loops.resumable(directory, "python -m train.mlp", new) as advice,
+    ):
+        raise raised
+    assert advice == "resume with: python -m train.mlp --resume 'a run'"
+    notes = getattr(found.value, "__notes__", [])
+    assert notes == ([advice] if error in (OSError, Stopped) else [])
+    assert directory.discarded == (new and error is MemoryError)
+
+
+def loop_of(learned, records):
+    known = [types.SimpleNamespace(records=r) for r in records]
+    saver = types.SimpleNamespace(learned=learned)
+    return types.SimpleNamespace(saver=saver, known=known, directory="run")
+
+
+def test_what_was_trained_until_a_signal_is_a_result(monkeypatch):
+    monkeypatch.setattr(sweeps, "_content", lambda job, known, keeper: len(known))
+    stopped = Stopped(signal.SIGINT)
+    assert so_far(None, stopped) is None
+    stopped.found = loop_of({}, [[1]])
+    assert so_far(None, stopped) is None
+    stopped.found = loop_of({0: "learned"}, [[1], []])
+    found = so_far(None, stopped)
+    assert (found.summary, len(found.results), found.directory) == (1, 1, "run")
+
+
+def test_where_all_runs_diverged_that_is_the_end(monkeypatch, capsys):
+    def result(diverged):
+        return types.SimpleNamespace(end=types.SimpleNamespace(diverged=diverged))
+
+    found = types.SimpleNamespace(
+        directory=types.SimpleNamespace(path="run", curves="run/curves.png"),
+        summary={}, results=[result(3), result(5)],
+    )  # fmt: skip
+    sweep = parse(MlpRun, ["--seeds", "2"], "prog", None)
+    dataset = types.SimpleNamespace(name="noise", description="Noise.")
+    job = types.SimpleNamespace(sweep=sweep, dataset=dataset, groups=[1, 2])
+    monkeypatch.setattr(jobs, "check", lambda sweep, name: job)
+    monkeypatch.setattr(jobs, "set_up", lambda job: None)
+    monkeypatch.setattr(sweeps, "train", lambda *a, **k: found)
+    assembly = types.SimpleNamespace(check_memory=lambda groups: None)
+    monkeypatch.setattr("train.engine.assembly.Assembly", lambda *a: assembly)
+    for name, text in (("table", "TABLE"), ("kept", "KEPT"), ("closing", "CLOSING")):
+        monkeypatch.setattr(f"train.report.tables.{name}", lambda *a, text=text: text)
+    with pytest.raises(FloatingPointError, match="all 2 runs diverged; a smaller --learning-rate"):
+        _run(sweep, None, "mlp", None)
+    assert "TABLE" in capsys.readouterr().out
+    found.results[0] = result(None)
+    _run(sweep, None, "mlp", None)
+    said = capsys.readouterr().out
+    assert said.endswith("\nCLOSING\n")
+    assert "\nKEPT\nrun directory run\nfigure        run/curves.png\n" in said
