@@ -217,7 +217,8 @@ def measured(path: str, lines: set[int] | None, folder: Path, most: int | None) 
     tests = tests_of(path, known["tests"])
     good, said = passes(folder, tests, 10 * known["limit"])
     if not good:
-        raise SystemExit(f"{path}: its tests fail without a change:\n{said[-2000:]}")
+        print(f"{path}: its tests fail without a change:\n{said[-2000:]}", flush=True)
+        return 0, 0
     found, total, target = 0, 0, folder / path
     for made in drawn(path, lines, most, known):
         total += 1

@@ -86,7 +86,7 @@ def test_what_goes_wrong_before_a_step_is_one_line(here, data, capsys):
     assert (status, output) == (2, "")
     assert errors.startswith("error: --out run: must be a run directory; config.json is damaged")
     status, _, errors = trained(capsys, *words, "--batch-size", "20", "--out", "new")
-    assert errors.startswith("error: --batch-size 20: must be at most 15")
+    assert errors.startswith("error: --batch-size 20: must be at most 14")
     status, _, errors = trained(capsys, *words, "--lockstep", "0")
     assert errors.startswith("error: --lockstep 0: must be auto, or a whole number from 1 on")
     assert not (here / "new").exists()
