@@ -10,11 +10,11 @@ import pytest
 
 from train.data import Dataset
 from train.data.schema import Schema
-from train.errors import StoreError
+from train.errors import DataError, StoreError
 from train.flags.config import MlpRun, flags, replaced
 from train.run_directory.summary import Result, configurations, ranked
 from train.runs import reading
-from train.runs.fitting import _dataset, _network
+from train.runs.fitting import _dataset, _flags_as_keywords, _network
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 
@@ -166,6 +166,40 @@ def test_a_network_is_not_loaded_with_other_data(monkeypatch):
     monkeypatch.setattr(reading.trained_network, "load", lambda *a: state)
     found = reading.of_directory(Path("/a"), 0, DATA)
     assert (found.index, found.flags, found.params) == (0, {"seed": 3}, 1)
+
+
+def test_a_run_directory_knows_its_data_itself(monkeypatch):
+    """The numbers of its preprocessing are those that it was trained with."""
+    config = types.SimpleNamespace(fingerprint="fingerprint", command="train.mlp")
+    stored = types.SimpleNamespace(
+        path=Path("/a"), config=config, summary={"rows": []}, runs=[{"seed": 3}], records=[[5]]
+    )
+    known = types.SimpleNamespace(dataset=DATA, affine=lambda run: ("affine", run))
+    given = []
+    monkeypatch.setattr(reading.reader, "read", lambda path: stored)
+    monkeypatch.setattr(reading.rebuilt, "made", lambda stored, own: (own, "made"))
+    monkeypatch.setattr(reading.rebuilt, "run", lambda stored, index, kind: (index, kind))
+    monkeypatch.setattr(reading.data_file, "read", lambda stored: known)
+    state = types.SimpleNamespace(state=types.SimpleNamespace(params=1, statistics=2))
+    monkeypatch.setattr(reading.trained_network, "load", lambda *a: given.append(a) or state)
+    runs = reading.load(directory="/a", network="own")
+    assert (len(runs), runs.path, runs._name) == (1, Path("/a"), "mlp")
+    assert runs[0].flags == {"seed": 3}
+    run = (0, "own")
+    assert given == [(stored, 0, "made", run, DATA, ("affine", run))]
+    monkeypatch.setattr(reading.data_file, "read", lambda stored: None)
+    monkeypatch.setattr(reading, "load_for", lambda run: DATA)  # Of an earlier version.
+    assert runs[0].flags == {"seed": 3}
+    assert given[1] == (stored, 0, "made", run, DATA, None)
+
+
+def test_refusals_call_flags_as_keywords_are():
+    with pytest.raises(DataError, match=r"^give data_dir$"), _flags_as_keywords():
+        raise DataError("give --data-dir")
+    plain = DataError("none")
+    with pytest.raises(DataError) as error, _flags_as_keywords():
+        raise plain
+    assert error.value is plain
 
 
 def test_labels_are_those_that_were_given_or_indices():
