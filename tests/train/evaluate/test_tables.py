@@ -76,3 +76,24 @@ def test_rows_of_the_matrix_are_true_classes():
     average = confusion_matrix.macro(labels, predicted, 3)
     assert average["precision"] == pytest.approx((1 + 1 / 3 + 0) / 3)
     assert average["recall"] == pytest.approx((1 / 3 + 1 / 2) / 2)  # Of those that have one.
+
+
+def test_the_scores_and_the_matrix_are_printed(capsys):
+    labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 2])
+    names = ("cat", "dog", "2")
+    matrix = confusion_matrix.counted(labels, predicted, 3)
+    rows = confusion_matrix.per_class(labels, predicted, names)
+    confusion_matrix.show(matrix, rows, confusion_matrix.macro(labels, predicted, 3))
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cat", "3", "1.0000", "0.3333", "0.5000"] in lines
+    assert ["2", "0", "0.0000", "-", "0.0000"] in lines
+    assert ["macro", "average", "5", "0.4444", "0.4167", "0.3000"] in lines
+    assert ["0", "cat", "1", "2", "·"] in lines
+    assert ["2", "·", "·", "·"] in lines  # A class that is called by its number.
+
+
+def test_of_the_matrix_the_diagonal_is_bold():
+    table = confusion_matrix._confusion_table(np.array([[5, 1], [0, 7]]), ["a", "b"])
+    cells = [[(cell.plain, cell.style) for cell in column.cells] for column in table.columns[1:]]
+    assert cells == [[("5", "bold"), ("·", "")], [("1", ""), ("7", "bold")]]
+    assert [column.justify for column in table.columns] == ["left", "right", "right"]
