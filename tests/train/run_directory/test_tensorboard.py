@@ -126,6 +126,21 @@ def test_what_a_resumed_run_repeats_is_there_once(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     losses = {step: value for (tag, step), value in scalars(tmp_path).items() if tag == "loss/test"}
     assert losses == {0: 0.0, 10: 10.0, 20: 120.0, 30: 130.0, 40: 140.0}
+    assert {tag for tag, _ in scalars(tmp_path)} == {"loss/test", "epoch"}
+
+
+def test_what_is_not_known_is_not_written(tmp_path):
+    events = Events(tmp_path, [{"hidden": "5"}])
+    events.append(record(0, test_loss=1.0, train_loss=None))
+    assert {tag for tag, _ in scalars(tmp_path)} == {"loss/test", "epoch"}
+
+
+def test_a_name_has_up_to_a_hundred_letters(tmp_path):
+    for count in (83, 84):  # Beside "0000_hidden=" and a number.
+        flags = [{"hidden": f"{n}{'a' * count}"} for n in range(10_000, 10_002)]
+        Events(tmp_path / str(count), flags).append(record(0, test_loss=1.0))
+        (path,) = (tmp_path / str(count)).iterdir()
+        assert len(path.name) == 100
 
 
 def test_a_resumed_run_goes_on_in_its_folder_of_an_earlier_version(tmp_path):
