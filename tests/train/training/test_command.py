@@ -1,7 +1,9 @@
 """A training command from its words to its results, on a table of a few rows."""
 
+import io
 import json
 import signal
+import sys
 import types
 
 import numpy as np
@@ -11,6 +13,7 @@ from train import mlp
 from train.errors import ConfigError, StoreError
 from train.flags.config import Machines, MlpRun
 from train.processes.signals import Stopped
+from train.training import command
 from train.training import job as jobs
 from train.training import loop as loops
 from train.training import sweep as sweeps
@@ -117,6 +120,26 @@ def test_flags_of_a_sweep_are_no_flags_of_its_runs():
     assert len(drawn.runs) == 3
     with pytest.raises(ConfigError, match="--process-id 1: is used with --distributed alone"):
         parsed("--process-id", "1")
+
+
+def test_words_are_those_of_the_process(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prog", "--seed", "7"])
+    assert parse(MlpRun, None, "prog", None).runs[0].training.seed == 7
+    assert parse(MlpRun, [], "prog", None).runs[0].training.seed == 0
+
+
+def test_a_text_is_in_lines_on_a_terminal_alone(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    command._print_wrapped("word " * 60)
+    assert capsys.readouterr().out.count("\n") == 1
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    command._print_wrapped("word " * 60)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 40
 
 
 def test_a_run_that_is_not_finished_is_not_trained_on():
