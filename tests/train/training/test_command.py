@@ -142,6 +142,30 @@ def test_a_text_is_in_lines_on_a_terminal_alone(capsys, monkeypatch):
     assert max(map(len, lines)) <= 40
 
 
+@pytest.mark.parametrize(
+    ("words", "name"), [((), None), (("--out", "a/run"), "run"), (("--shard", "batch"), None)]
+)
+def test_the_processes_of_a_run_meet(monkeypatch, capsys, words, name):
+    joined, met, checked = [], [], []
+    monkeypatch.setattr(jobs.cluster, "join", lambda machines, known: joined.append(known))
+    monkeypatch.setattr("train.engine.devices.set_up", lambda: None)
+    monkeypatch.setattr("train.engine.devices.devices", lambda: [1, 2, 3])
+    monkeypatch.setattr(jobs.split, "check_batches", lambda runs, count: checked.append(count))
+    monkeypatch.setattr(jobs.split, "idle_patience", lambda runs, steps: ["some patience"])
+    monkeypatch.setattr(jobs.collectives, "meet", met.append)
+    several = ("--distributed", "--coordinator", "a:1", "--processes", "2", "--process-id", "0")
+    dataset = types.SimpleNamespace(fingerprint="f")
+    for more in ((), several):
+        sweep = parse(MlpRun, [*words, *more], "prog", None)
+        jobs.set_up(jobs.Job("mlp", sweep, dataset, [], [], None))
+    assert joined == [[MlpRun.started(), name]]
+    assert checked == ([3, 3] if "batch" in words else [])
+    assert met[0]["fingerprint of the data"] == "f"
+    assert met[0]["run directory"] is None
+    assert "out" not in met[0]  # Machines may see the folder at different places.
+    assert capsys.readouterr().err == "warning: some patience\n" * 2
+
+
 def test_a_run_that_is_not_finished_is_not_trained_on():
     sweep = types.SimpleNamespace(directory="run")
     with pytest.raises(StoreError, match="run is not finished: resume it without --steps or --ep"):
@@ -213,7 +237,7 @@ def test_where_all_runs_diverged_that_is_the_end(monkeypatch, capsys):
     )  # fmt: skip
     sweep = parse(MlpRun, ["--seeds", "2"], "prog", None)
     dataset = types.SimpleNamespace(name="noise", description="Noise.")
-    job = types.SimpleNamespace(sweep=sweep, dataset=dataset, groups=[1, 2])
+    job = jobs.Job("mlp", sweep, dataset, [], [1, 2], None)
     monkeypatch.setattr(jobs, "check", lambda sweep, name: job)
     monkeypatch.setattr(jobs, "set_up", lambda job: None)
     monkeypatch.setattr(sweeps, "train", lambda *a, **k: found)
@@ -228,4 +252,10 @@ def test_where_all_runs_diverged_that_is_the_end(monkeypatch, capsys):
     _run(sweep, None, "mlp", None)
     said = capsys.readouterr().out
     assert said.endswith("\nCLOSING\n")
+    _run(parse(MlpRun, [], "prog", None), None, "mlp", None)
+    assert capsys.readouterr().out.endswith("\nCLOSING\n")
+    job = job._replace(sweep=parse(MlpRun, [], "prog", None))
+    found.results.pop()
+    _run(job.sweep, None, "mlp", None)
+    assert capsys.readouterr().out.endswith("\nCLOSING\n")
     assert "\nKEPT\nrun directory run\nfigure        run/curves.png\n" in said
