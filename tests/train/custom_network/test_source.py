@@ -11,7 +11,7 @@ from jaxnets.layers import Flatten, Linear, serial
 from train.custom_network import run_kind
 from train.custom_network.source import UserError, blamed, imported, named, of_function
 from train.errors import Refusal
-from train.flags.config import Source
+from train.flags.config import Source, declared, replaced
 
 CODE = """
 import math
@@ -187,3 +187,33 @@ def test_a_layer_is_a_network_without_flags():
     assert own.kind.source.name == f"python:{net.name}"
     assert own.network(own.kind(), Numbers(), 7) is net
     assert vars(own.kind().network) == {}
+
+
+def numbers(classes, *, rate: float = 0.5, size: float = 3.0):
+    """Of the size an array is made, so it cannot be traced."""
+
+
+@pytest.mark.parametrize("can", [{"rate", "size"}, {"rate"}, set()])
+def test_numbers_are_traced_where_the_function_can_be_called_so(monkeypatch, can):
+    asked = []
+
+    class Trial:
+        def __init__(self, name, build, shape, classes):
+            asked.append((shape, classes))
+
+        def traceable(self, runs, traced):
+            assert traced == {"rate", "size"}
+            return frozenset(can)
+
+    monkeypatch.setattr("train.custom_network.trial.Trial", Trial)
+    kind = run_kind(numbers).kind
+    runs = [replaced(kind(), {"rate": rate, "seed": 7}) for rate in (0.25, 0.75)]
+    found = kind.settled(runs, (4, 4, 1), 3)
+    assert asked == [((4, 4, 1), 3)]
+    assert [run.network.rate for run in found] == [0.25, 0.75]
+    assert [run.training.seed for run in found] == [7, 7]
+    traced = {name for name, flag in declared(type(found[0])).items() if flag.traced}
+    assert traced & {"rate", "size"} == can
+    assert (type(found[0]) is kind) == (len(can) == 2)
+    again = kind.settled(runs, (4, 4, 1), 3)
+    assert type(again[0]) is type(found[0])  # They share what was compiled for them.

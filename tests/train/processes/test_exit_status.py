@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 import types
 
 import jax
@@ -192,13 +193,16 @@ def test_each_process_says_something_of_its_own_length(monkeypatch, other):
 
 @pytest.mark.parametrize("own", [0, 1])
 def test_what_has_to_be_the_same_is_named_where_it_is_not(monkeypatch, own):
-    for name in ("dup", "dup2", "open"):
+    replaced = []
+    for name in ("dup", "open"):
         monkeypatch.setattr(os, name, lambda *a: 5)
+    monkeypatch.setattr(os, "dup2", lambda *a: replaced.append(a))
     monkeypatch.setattr(os, "fdopen", lambda *a: "shown")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     Processes(monkeypatch, {"seed": 1, "steps": 6}, own)
     with pytest.raises(ConfigError, match=r"^steps: is 6 of process 1, and 5 of process 0; start"):
         collectives.meet({"seed": 1, "steps": 5})
+    assert replaced == [(5, 1)]  # The standard output, and no other.
     assert (sys.stdout == "shown") == collectives.is_first() == (own == 0)
 
 
@@ -227,7 +231,11 @@ def test_a_partner_that_is_lost_is_one_line(monkeypatch):
 
 
 def roll(monkeypatch, missing, strangers=0):
-    called = types.SimpleNamespace(missing=lambda address, until: missing, strangers=strangers)
+    def called_until(address, until):
+        assert 30 < until - time.monotonic() <= cluster.JOIN_SECONDS
+        return missing
+
+    called = types.SimpleNamespace(missing=called_until, strangers=strangers)
     monkeypatch.setattr(cluster.roll_call, "RollCall", lambda count, secret: called)
     monkeypatch.setattr(cluster.roll_call, "bind_address", lambda c: (c.rpartition(":")[0], 5))
     asked = []
@@ -244,6 +252,29 @@ def test_the_first_process_listens_and_the_others_answer(monkeypatch):
     assert not asked
     assert cluster._call_the_roll("[::1]:5", 3, 2, b"s") is None
     assert asked == [(("::1", 5), 2, b"s")]
+
+
+def test_an_address_that_cannot_be_is_one_line(monkeypatch):
+    def raising(error):
+        def called(*given):
+            raise error
+
+        return called
+
+    monkeypatch.setattr(cluster.roll_call, "answer", raising(OverflowError("port")))
+    with pytest.raises(ConfigError, match=r"^--coordinator a:99999: cannot be reached: port$"):
+        cluster._call_the_roll("a:99999", 3, 1, b"")
+    monkeypatch.setattr(cluster.roll_call, "bind_address", raising(OSError("taken")))
+    with pytest.raises(ConfigError, match=r"^--coordinator a:1: cannot be opened: taken$"):
+        cluster._call_the_roll("a:1", 3, 0, b"")
+
+
+def test_last_words_are_said_at_once(monkeypatch):
+    written = []
+    monkeypatch.setattr("builtins.print", lambda *a, **k: written.append((a, k)))
+    assert cluster.end(0) == 0
+    assert cluster.end(2, "words") == 2
+    assert written == [(("words",), {"file": sys.stderr, "flush": True})]
 
 
 @pytest.mark.parametrize(

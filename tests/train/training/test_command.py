@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from train import mlp
 from train.errors import ConfigError, StoreError
 from train.flags.config import Machines, MlpRun
+from train.flags.sweep import Group
 from train.processes.signals import Stopped
 from train.training import command
 from train.training import job as jobs
@@ -259,3 +261,92 @@ def test_where_all_runs_diverged_that_is_the_end(monkeypatch, capsys):
     _run(job.sweep, None, "mlp", None)
     assert capsys.readouterr().out.endswith("\nCLOSING\n")
     assert "\nKEPT\nrun directory run\nfigure        run/curves.png\n" in said
+
+
+class Shown:
+    """Progress that notes which groups begin."""
+
+    begun: ClassVar[list] = []
+
+    def __init__(self, steps, console, runs):
+        self.begun.clear()
+        self.begun.append((steps, runs))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def begin(self, words, runs, steps):
+        self.begun.append((words, runs, steps))
+
+    compiling = None
+
+
+def group_of(*ends):
+    run = MlpRun()
+    return Group(run, {run: dict(enumerate(ends))})
+
+
+@pytest.mark.parametrize(
+    ("runs", "groups", "first", "begun", "trained"),
+    [
+        (1, [group_of(9)], 1, [(9, 1)], [(1, "")]),
+        (2, [group_of(9, 5)], 1, [(9, 1), ("group 1/1", 1, 9)], [(1, "")]),
+        (2, [group_of(9), group_of(5)], 2,
+         [(14, 2), ("group 1/2", 1, 9), ("group 2/2", 1, 5)], [(2, "group 2/2")]),
+    ],
+)  # fmt: skip
+def test_groups_are_called_by_their_number(monkeypatch, runs, groups, first, begun, trained):
+    monkeypatch.setattr(sweeps, "Progress", Shown)
+    sweep = types.SimpleNamespace(runs=[MlpRun()] * runs)
+    job = jobs.Job("mlp", sweep, None, [], groups, None)
+    restored, found = [], []
+    loop = types.SimpleNamespace(
+        saver=types.SimpleNamespace(restore=lambda number, trainer: restored.append(number)),
+        train=lambda trainer, group, number, words, progress: found.append((number, words)),
+    )
+    assembly = types.SimpleNamespace(trainer=lambda group, compiling: "a trainer")
+    sweeps._train_groups(job, assembly, loop, first)
+    assert Shown.begun == begun
+    assert found == trained
+    assert restored == [number for number, _ in trained]
+
+
+@pytest.mark.parametrize(
+    ("finished", "damaged", "figure", "written"),
+    [
+        (False, None, True, True), (True, set(), False, False), (True, {"curves.png"}, True, True),
+        (True, {"summary.json"}, True, True),
+    ],
+)  # fmt: skip
+def test_what_is_whole_is_not_made_anew(monkeypatch, finished, damaged, figure, written):
+    drawn, sealed = [], []
+    monkeypatch.setattr(sweeps.figures, "results", lambda *a: drawn.append(a))
+    monkeypatch.setattr(sweeps.summary, "configurations", lambda known: [])
+    monkeypatch.setattr(sweeps.summary, "ranked", lambda found: found)
+    monkeypatch.setattr(sweeps.summary, "describe", lambda data: data)
+    monkeypatch.setattr(sweeps, "_content", lambda job, known, saver: "made anew")
+    before = types.SimpleNamespace(summary="as it was", damaged=damaged) if finished else None
+    job = jobs.Job("mlp", None, None, [], [], before)
+    directory = types.SimpleNamespace(curves="curves.png", finish=sealed.append)
+    found = sweeps._summarise(job, directory, None, [], True)
+    anew = not finished or damaged == {"summary.json"}
+    assert found == ("made anew" if anew else "as it was")
+    assert bool(drawn) == figure
+    assert sealed == [found] * written
+    if finished:  # Where it was trained on, it is another.
+        assert sweeps._summarise(job, directory, None, [], False) == "made anew"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_single_run_is_shown_in_tensorboard_where_that_is_asked_for(here, shown):
+    sweep = parse(MlpRun, ["--out", "run", *["--tensorboard"] * shown], "prog", None)
+    dataset = types.SimpleNamespace(name="noise", fingerprint="f")
+    job = jobs.Job("mlp", sweep, dataset, [], [], None)
+    with sweeps._directory(job) as directory:
+        assert len(directory.followers) == shown
+    config = json.loads((here / "run" / "config.json").read_text())
+    assert config["fingerprint"] == "f"
+    assert config["flags"]["seed"] == 0
