@@ -5,12 +5,15 @@ import json
 import signal
 import sys
 import types
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from train import mlp
+from train.data import Dataset
+from train.data.schema import Schema
 from train.errors import ConfigError, StoreError
 from train.flags.config import Machines, MlpRun
 from train.flags.sweep import Group
@@ -138,7 +141,8 @@ def test_a_text_is_in_lines_on_a_terminal_alone(capsys, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdout", stream)
-    command._print_wrapped("word " * 60)
+    command._print_wrapped("word 5 " * 60)
+    assert "\x1b" not in stream.getvalue()  # Numbers are not coloured.
     lines = stream.getvalue().splitlines()
     assert len(lines) > 5
     assert max(map(len, lines)) <= 40
@@ -166,6 +170,23 @@ def test_the_processes_of_a_run_meet(monkeypatch, capsys, words, name):
     assert met[0]["run directory"] is None
     assert "out" not in met[0]  # Machines may see the folder at different places.
     assert capsys.readouterr().err == "warning: some patience\n" * 2
+
+
+def test_a_run_is_resumed_on_its_own_data(monkeypatch, tmp_path):
+    x, y = np.zeros((30, 2), np.float32), np.zeros(30, np.int32)
+    data = Dataset("noise", "N.", x, y, x, y, ("a",), "f", schema=Schema((2,), "float32"))
+    checked = []
+    monkeypatch.setattr(jobs.split, "load_for", lambda run, dataset: data)
+    monkeypatch.setattr(jobs, "check_out", lambda out: checked.append(("out", out)))
+    monkeypatch.setattr(jobs.stored_config, "check_data", lambda *a: checked.append(a))
+    monkeypatch.setattr(jobs.reader, "finished", lambda folder: "finished")
+    sweep = parse(MlpRun, ["--batch-size", "5", "--steps", "3", "--out", "new"], "prog", None)
+    job = jobs.check(sweep, "mlp")
+    assert checked.pop() == ("out", Path("new"))
+    assert (job.before, job.steps, len(job.groups)) == (None, [3], 1)
+    job = jobs.check(sweep._replace(directory=tmp_path), "mlp")
+    assert checked == [(tmp_path, MlpRun, data)]
+    assert job.before == "finished"
 
 
 def test_a_run_that_is_not_finished_is_not_trained_on():
@@ -243,23 +264,30 @@ def test_where_all_runs_diverged_that_is_the_end(monkeypatch, capsys):
     monkeypatch.setattr(jobs, "check", lambda sweep, name: job)
     monkeypatch.setattr(jobs, "set_up", lambda job: None)
     monkeypatch.setattr(sweeps, "train", lambda *a, **k: found)
-    assembly = types.SimpleNamespace(check_memory=lambda groups: None)
+    assembly = types.SimpleNamespace(
+        check_memory=lambda groups: None, described=lambda run: "DESCRIBED"
+    )
     monkeypatch.setattr("train.engine.assembly.Assembly", lambda *a: assembly)
     for name, text in (("table", "TABLE"), ("kept", "KEPT"), ("closing", "CLOSING")):
         monkeypatch.setattr(f"train.report.tables.{name}", lambda *a, text=text: text)
     with pytest.raises(FloatingPointError, match="all 2 runs diverged; a smaller --learning-rate"):
         _run(sweep, None, "mlp", None)
-    assert "TABLE" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("noise: Noise.\n\n")
+    assert "TABLE" in said
+    assert "DESCRIBED" not in said  # Of two groups there are two networks.
     found.results[0] = result(None)
     _run(sweep, None, "mlp", None)
     said = capsys.readouterr().out
     assert said.endswith("\nCLOSING\n")
     _run(parse(MlpRun, [], "prog", None), None, "mlp", None)
     assert capsys.readouterr().out.endswith("\nCLOSING\n")
-    job = job._replace(sweep=parse(MlpRun, [], "prog", None))
+    job = job._replace(sweep=parse(MlpRun, [], "prog", None), groups=[1])
     found.results.pop()
     _run(job.sweep, None, "mlp", None)
-    assert capsys.readouterr().out.endswith("\nCLOSING\n")
+    said = capsys.readouterr().out
+    assert said.startswith("noise: Noise.\n\nDESCRIBED\n")
+    assert said.endswith("\nCLOSING\n")
     assert "\nKEPT\nrun directory run\nfigure        run/curves.png\n" in said
 
 
