@@ -8,10 +8,11 @@ import pytest
 
 from train.flags.config import MlpRun, replaced
 from train.flags.sweep import Group
+from train.processes import collectives
 from train.processes.signals import Stopped
 from train.run_directory.keeper import Keeper
 from train.run_directory.summary import Result
-from train.training.loop import Loop
+from train.training.loop import Loop, directory_of
 
 
 class Trainer:
@@ -176,3 +177,24 @@ def test_a_signal_that_comes_as_a_group_is_saved_ends_it_there():
         said = words or "the last step"
         with pytest.raises(Stopped, match=f"^interrupted after {said}$"):
             loop.train(Trainer((0, 5)), Group(run, {run: {0: 5}}), 1, words, progress)
+
+
+def test_the_first_process_says_where_the_run_directory_is(monkeypatch, tmp_path):
+    sweep = types.SimpleNamespace(
+        directory=None, runs=[replaced(MlpRun(), {"out": tmp_path / "a"})]
+    )
+    said = []
+    monkeypatch.setattr(collectives, "gathered", lambda value: said.append(value) or [value, ""])
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"
+        assert directory.writes
+    assert said == [str(tmp_path / "a")]
+    monkeypatch.setattr(collectives, "is_first", lambda: False)
+    monkeypatch.setattr(collectives, "gathered", lambda value: [str(tmp_path / "a"), value])
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"
+        assert not directory.writes
+    monkeypatch.setattr(collectives, "is_first", lambda: True)
+    sweep.directory = tmp_path / "a"
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"
