@@ -45,7 +45,12 @@ def lines_of(here):
 
 
 @pytest.mark.slow
-def test_a_sweep_is_trained_resumed_and_trained_on(here, data, capsys):
+def test_a_sweep_is_trained_resumed_and_trained_on(here, data, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        sweeps.figures, "results",
+        lambda found, path, *_: drawn.append(path) or path.write_bytes(b"a figure"),
+    )  # fmt: skip
     words = [*WORDS.split(), data, "--seeds", "2"]
     status, output, errors = trained(capsys, *words, "--out", "run")
     assert status == 0
@@ -74,6 +79,7 @@ def test_a_sweep_is_trained_resumed_and_trained_on(here, data, capsys):
     assert status == 0
     assert again.splitlines()[-4:] == said[-4:]
     assert (here / "run" / "summary.json").read_bytes() == before
+    assert len(drawn) == 1
     (here / "run" / "summary.json").unlink()
     assert trained(capsys, "--resume", "run")[0] == 0
     assert json.loads((here / "run" / "summary.json").read_text())["rows"] == summary["rows"]
