@@ -197,3 +197,19 @@ def test_no_flag_no_files(tmp_path, monkeypatch, capsys):
     with jax.numpy_dtype_promotion("standard"):
         assert main(["--steps", "1", "--hidden", "5", "--out", str(tmp_path / "run")]) == 0
     assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_a_session_has_begun_and_has_no_end(tmp_path):
+    Events(tmp_path, [{"hidden": "5"}]).append(record(0, test_loss=1.0))
+    (path,) = tmp_path.iterdir()
+    written = path.read_bytes()
+    assert b"_hparams_/session_start_info" in written
+    assert b"_hparams_/session_end_info" not in written
+
+
+def test_of_two_folders_of_a_run_the_first_goes_on(tmp_path):
+    for name in ("0000_b", "0000_a"):
+        (tmp_path / name).mkdir()
+    flags = [{"seed": 0}, {"seed": 1}]
+    Events(tmp_path, flags).append(record(0, test_loss=1.0))
+    assert [path.parent.name for path in tmp_path.rglob("events*")] == ["0000_a"]
