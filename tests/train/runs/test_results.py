@@ -14,7 +14,7 @@ from train.errors import DataError, StoreError
 from train.flags.config import MlpRun, flags, replaced
 from train.run_directory.summary import Result, configurations, ranked
 from train.runs import reading
-from train.runs.fitting import _dataset, _flags_as_keywords, _network
+from train.runs.fitting import _dataset, _flags_as_keywords, _network, fit
 from train.runs.results import RunRecords, Runs
 from train.runs.trained import Network
 
@@ -224,6 +224,13 @@ def test_a_network_is_a_name_a_layer_or_a_function():
         """A network."""
 
     assert _network(net)[0] != "mlp"
+
+
+def test_data_are_given_by_name_too():
+    with pytest.raises(TypeError, match="data: must be arrays"):
+        fit(data=3)
+    with pytest.raises(TypeError):
+        fit("digits", "mlp")
 
 
 def test_arrays_become_data_and_flags_that_mean_nothing_are_refused():
