@@ -193,21 +193,23 @@ def test_each_process_says_something_of_its_own_length(monkeypatch, other):
 
 @pytest.mark.parametrize("own", [0, 1])
 def test_what_has_to_be_the_same_is_named_where_it_is_not(monkeypatch, own):
-    replaced = []
-    for name in ("dup", "open"):
-        monkeypatch.setattr(os, name, lambda *a: 5)
+    replaced, copied = [], []
+    monkeypatch.setattr(os, "open", lambda *a: 5)
+    monkeypatch.setattr(os, "dup", lambda *a: copied.append(a) or 7)
     monkeypatch.setattr(os, "dup2", lambda *a: replaced.append(a))
     monkeypatch.setattr(os, "fdopen", lambda *a: "shown")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     Processes(monkeypatch, {"seed": 1, "steps": 6}, own)
     with pytest.raises(ConfigError, match=r"^steps: is 6 of process 1, and 5 of process 0; start"):
         collectives.meet({"seed": 1, "steps": 5})
+    assert copied == [(1,)]
     assert replaced == [(5, 1)]  # The standard output, and no other.
     assert (sys.stdout == "shown") == collectives.is_first() == (own == 0)
 
 
-def test_one_process_alone_keeps_its_output():
+def test_one_process_alone_keeps_its_output(monkeypatch):
     before = sys.stdout
+    monkeypatch.setattr(multihost_utils, "process_allgather", None)  # It costs nothing.
     collectives.meet({"seed": 1})
     collectives.wait()
     assert sys.stdout is before
@@ -299,6 +301,38 @@ def test_without_a_cluster_the_flags_are_asked_for(monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "4")
     with pytest.raises(ConfigError, match="--distributed: JAX finds no cluster that it knows here"):
         cluster.join(Machines(True), [])
+
+
+@pytest.mark.parametrize("known", [(None, 2, 0), ("a:1", None, 0), ("a:1", 2, None)])
+def test_a_cluster_that_is_known_in_part_is_none(monkeypatch, known):
+    found = types.SimpleNamespace(
+        auto_detect_unset_distributed_params=lambda *given: (*known, None)
+    )
+    monkeypatch.setattr("jax._src.clusters.ClusterEnv", found)
+    monkeypatch.setattr(cluster, "_on_abort", lambda: None)
+    monkeypatch.setattr(jax.config, "update", lambda *a: None)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "4")
+    with pytest.raises(ConfigError, match="--distributed: JAX finds no cluster that it knows here"):
+        cluster.join(Machines(True), [])
+
+
+def test_where_jax_ends_the_process_that_is_one_line(monkeypatch, capsys):
+    ended, waited, handlers = [], [], []
+    library = types.SimpleNamespace(signal=lambda *given: handlers.append(given))
+    monkeypatch.setattr(cluster.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(cluster._Ending, "handler", None)
+    monkeypatch.setattr(cluster.os, "_exit", ended.append)
+    monkeypatch.setattr(cluster.time, "sleep", waited.append)
+    cluster._on_abort()
+    ((number, handler),) = handlers
+    assert number == signal.SIGABRT
+    handler(number)
+    assert (ended, waited) == ([1], [])
+    assert capsys.readouterr().err == f"error: {cluster._LOST}\n"
+    monkeypatch.setattr(cluster._Ending, "status", 3)  # It is ending already.
+    handler(number)
+    assert (ended, len(waited)) == ([1, 3], 1)
+    assert capsys.readouterr().err == ""
 
 
 # --- commands ------------------------------------------------------------------------------------
