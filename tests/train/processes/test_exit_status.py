@@ -321,6 +321,7 @@ def test_where_jax_ends_the_process_that_is_one_line(monkeypatch, capsys):
     library = types.SimpleNamespace(signal=lambda *given: handlers.append(given))
     monkeypatch.setattr(cluster.ctypes, "CDLL", lambda name: library)
     monkeypatch.setattr(cluster._Ending, "handler", None)
+    monkeypatch.setattr(cluster._Ending, "status", None)
     monkeypatch.setattr(cluster.os, "_exit", ended.append)
     monkeypatch.setattr(cluster.time, "sleep", waited.append)
     cluster._on_abort()

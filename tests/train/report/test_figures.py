@@ -244,6 +244,17 @@ def test_a_scatter_has_the_scale_that_its_number_is_drawn_by(name, values, label
     assert points.tolist() == [1 - v if label.startswith("1 -") else v for v in values]
 
 
+def test_a_single_point_has_a_linear_axis():
+    rows = rows_of({"l2": 0.1}, {"l2": 0.2}, {"l2": 0.4})
+    for row in rows[1:]:
+        row["test_accuracy"]["final"]["mean"] = None
+    (axes,) = drawn(rows)
+    assert axes.get_xscale() == "linear"
+    rows[0]["test_accuracy"]["final"]["mean"] = None
+    (axes,) = drawn(rows)
+    assert not axes.containers  # There is nothing to show.
+
+
 def test_a_scatter_shows_the_deviations_too():
     rows = [
         configuration([[record(9, 1.0, mean - 0.05)], [record(9, 1.0, mean + 0.05)]], l2=l2)[0]
