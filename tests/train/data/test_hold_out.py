@@ -30,8 +30,9 @@ def test_a_fifth_of_each_class_is_held_out_or_what_is_asked_for():
 def test_each_class_is_on_both_sides():
     for count in (3.0, 37.0):
         assert sum(held(Y, CLASSES, count)) == count
-    for count in (2.0, 38.0):
-        with pytest.raises(ConfigError, match=f"--test {count:g}: .* must be from 3 to 37 exam"):
+    for count in (1.0, 2.0, 38.0):
+        line = f"--test {count:g}: holds out {count:g} of 40 .* must be from 3 to 37 examples"
+        with pytest.raises(ConfigError, match=line):
             held(Y, CLASSES, count)
     with pytest.raises(DataError, match="rows: class b has one example only"):
         held(np.int32([0, 0, 1, 2]), CLASSES)
