@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from train.data.schema import Column, Schema
+from train.errors import DataError
 
 COLUMNS = (Column("age", fill=2.5), Column("sex", ("f", "m"), "f"), Column("fare"))
 TABLE = Schema((4,), "float32", 1, COLUMNS, "survived", (True, False))
@@ -93,3 +94,33 @@ def test_rows_have_a_value_for_each_column():
             ValueError, match=r"x: has shape .* must be rows of 3 values, one for ea"
         ):
             TABLE.inputs(bad, "x")
+
+
+def test_each_kind_of_file_is_read_as_the_data_are(tmp_path):
+    rows, images = Schema((2,), "float32"), Schema((2, 2, 1), "uint8")
+    np.save(tmp_path / "rows.npy", np.arange(6.0).reshape(3, 2))
+    np.savez(tmp_path / "rows.npz", x=np.arange(6.0).reshape(3, 2))
+    np.save(tmp_path / "images.npy", np.full((2, 2, 2), 7, np.uint8))
+    (tmp_path / "rows.csv").write_text("age,sex,fare\n30,m,7\n")
+    for name in ("rows.npy", "rows.npz"):
+        inputs, done, names = rows.read(tmp_path / name)
+        assert inputs.tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert (done, names) == ("3 rows, taken as they are", None)
+    inputs, done, _ = images.read(tmp_path / "images.npy")
+    assert inputs.tolist() == [[[[7]] * 2] * 2] * 2
+    assert done == "2 images, taken as they are"
+    assert TABLE.read(tmp_path / "rows.csv").inputs.tolist() == [[30, 0, 1, 7]]
+    for schema, name, kind in (
+        (rows, "rows.csv", "a .npy or .npz file"),
+        (images, "rows.csv", "a .npy or .npz file"),
+        (TABLE, "rows.txt", "a .csv or .parquet file"),
+        (rows, "rows.png", "a .npy or .npz file"),
+    ):
+        with pytest.raises(DataError) as error:
+            schema.read(tmp_path / name)
+        assert str(error.value).endswith(f"{name}: must be {kind}, as the network was trained on")
+    with pytest.raises(DataError, match=r"x: has shape .3, 2.; must be rows of 3 values"):
+        TABLE.inputs(np.zeros((3, 2)), "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="the data are no images"):
+        Schema((2, 2, 1), "float32").read(tmp_path / "folder")
