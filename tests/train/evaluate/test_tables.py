@@ -92,6 +92,14 @@ def test_the_scores_and_the_matrix_are_printed(capsys):
     assert ["2", "·", "·", "·"] in lines  # A class that is called by its number.
 
 
+def test_scores_are_aligned_to_the_right():
+    table = confusion_matrix._class_table([], dict.fromkeys(confusion_matrix.SCORES))
+    assert [column.justify for column in table.columns] == ["left"] + ["right"] * 4
+    assert [list(column.cells) for column in table.columns] == [
+        ["macro average"], ["0"], ["-"], ["-"], ["-"],
+    ]  # fmt: skip
+
+
 def test_of_the_matrix_the_diagonal_is_bold():
     table = confusion_matrix._confusion_table(np.array([[5, 1], [0, 7]]), ["a", "b"])
     cells = [[(cell.plain, cell.style) for cell in column.cells] for column in table.columns[1:]]
