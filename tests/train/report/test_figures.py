@@ -210,6 +210,8 @@ def test_what_diverged_has_a_dash_in_a_heat_map():
 def test_three_values_of_a_number_are_a_scatter():
     assert not drawn(rows_of({"l2": 0.1}, {"l2": 0.2}))
     assert not drawn(rows_of({"norm": "none"}, {"norm": "batch"}, {"norm": "rms"}))
+    assert not drawn(rows_of({"own": 1}, {"own": 2}, {"own": 4}))  # No flag of ours.
+    assert not drawn(rows_of({"l2": 0.1}, {"l2": 0.2}, {"l2": 0.4}, {"l2": None}))
     (axes,) = drawn(rows_of({"l2": 0.2}, {"l2": 0.1}, {"l2": 0.4}))
     assert axes.get_xlabel() == "l2"
     best = next(line for line in axes.lines if line.get_marker() == "*")
