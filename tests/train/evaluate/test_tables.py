@@ -8,6 +8,7 @@ import pytest
 
 from train.data import Dataset
 from train.data.schema import Schema
+from train.evaluate import __main__ as evaluation
 from train.evaluate import confusion_matrix, predictions
 
 CLASSES = ("cat", "dog", "fox")
@@ -105,3 +106,23 @@ def test_of_the_matrix_the_diagonal_is_bold():
     cells = [[(cell.plain, cell.style) for cell in column.cells] for column in table.columns[1:]]
     assert cells == [[("5", "bold"), ("·", "")], [("1", ""), ("7", "bold")]]
     assert [column.justify for column in table.columns] == ["left", "right", "right"]
+
+
+def test_mistakes_are_drawn_and_those_of_another_evaluation_removed(tmp_path, capsys, monkeypatch):
+    drawn, path = [], tmp_path / "mistakes.png"
+    monkeypatch.setattr(evaluation.figures, "mistakes", lambda *given: drawn.append(given))
+    for _ in range(2):
+        evaluation._draw([], np.zeros((0, 2, 2, 1)), 16, path, "title")
+        assert capsys.readouterr().out == "\nmistakes none\n"
+        assert not path.exists()
+        path.write_bytes(b"of another")
+    found = evaluation._mistake(3, np.array([0.25, 0.75]), 0, 1, 1.5, ("cat", "dog"))
+    assert found == {
+        "index": 3, "true": "cat", "true_probability": 0.25, "predicted": "dog",
+        "probability": 0.75, "loss": 1.5,
+    }  # fmt: skip
+    evaluation._draw([found], np.ones((1, 2, 2, 1)), 16, path, "title")
+    ((mistake,), white, where, title) = drawn[0]
+    assert mistake.caption == "true cat, 25.0%\npredicted dog, 75.0%"
+    assert (white, where, title) == (16, path, "title")
+    assert capsys.readouterr().out == f"\nmistakes {path}\n"
