@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxnets import _launch
 from train import COMMANDS
+from train.processes import launch, signals
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "import sys\nfrom jaxnets._launch import main\nsys.exit(main())\n"  # As pip writes it.
@@ -74,3 +76,43 @@ def test_a_mistake_is_answered_before_jax_is_imported(folder):
     )
     (folder / "jax.py").unlink()
     assert done.stderr == "error: --lr: there is no such flag; did you mean --learning-rate?\n"
+
+
+# --- without a process of its own ----------------------------------------------------------------
+
+
+def test_train_is_found_beside_the_package(monkeypatch, tmp_path):
+    beside = sys.modules["train"]
+    (tmp_path / "train.py").write_text("raise AssertionError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _launch._find_train()
+    assert sys.modules["train"] is beside
+    monkeypatch.delitem(sys.modules, "train")
+    _launch._find_train()
+    found = sys.modules["train"]
+    assert found is not beside
+    assert found.__file__ == beside.__file__
+    monkeypatch.delitem(sys.modules, "train")
+    monkeypatch.setattr(_launch, "__file__", str(tmp_path / "jaxnets" / "_launch.py"))
+    _launch._find_train()  # Nothing lies beside it.
+    assert "train" not in sys.modules
+
+
+def test_a_command_of_train_is_run_before_jax_is_imported(monkeypatch):
+    calls = []
+    monkeypatch.setattr(signals, "answer_at_once", lambda: calls.append("signals"))
+    monkeypatch.setattr("jaxnets.__main__.main", lambda: calls.append("library"))
+    monkeypatch.setattr(sys, "argv", ["jaxnets", "mlp", "--steps", "5"])
+    for status, expected in ((3, ["signals", ["mlp", "--steps", "5"]]), (0, None), (None, None)):
+        calls.clear()
+        monkeypatch.setattr(
+            launch, "run_command", lambda words, status=status: calls.append(words) or status
+        )
+        if status is None:
+            _launch.main()
+            assert calls[-1] == "library"
+        else:
+            with pytest.raises(SystemExit) as end:
+                _launch.main()
+            assert end.value.code == status
+            assert expected is None or calls == expected

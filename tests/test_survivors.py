@@ -40,6 +40,36 @@ def test_what_makes_no_difference_is_still_there_and_says_why():
         assert of["why"].endswith(".")
 
 
+def test_changes_are_drawn_from_the_whole_of_a_module():
+    pytest.importorskip("cosmic_ray")
+    path = "train/metrics.py"
+    every = list(survivors.drawn(path, None, None, KNOWN))
+    assert len({made.content for made in every}) == len(every) > 8
+    content = (survivors.ROOT / path).read_text()
+    for made in every:
+        assert made.before in content.splitlines()[made.line - 1]
+        assert made.after in made.content
+        assert made.content != content
+    some = list(survivors.drawn(path, None, 4, KNOWN))
+    assert len(some) == 4
+    assert set(some) < set(every)
+    line = every[0].line
+    assert {made.line for made in survivors.drawn(path, {line}, None, KNOWN)} == {line}
+    first = {"path": path, "before": every[0].before, "after": every[0].after}
+    others = survivors.drawn(path, None, None, {**KNOWN, "equivalent": [first]})
+    assert every[0] not in list(others)
+
+
+def test_slow_tests_are_run_where_they_are_named():
+    def item(name, slow):
+        return types.SimpleNamespace(nodeid=name, get_closest_marker=lambda _: slow)
+
+    quick, named, slow = item("a.py::q", None), item("a.py::n[1]", True), item("a.py::s", True)
+    items = [quick, named, slow]
+    survivors.Quick(["a.py", "a.py::n"]).pytest_collection_modifyitems(items)
+    assert items == [quick, named]
+
+
 def test_of_a_branch_the_lines_that_it_changes_count(monkeypatch):
     diff = """diff --git a/train/metrics.py b/train/metrics.py
 --- a/train/metrics.py

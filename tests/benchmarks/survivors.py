@@ -7,8 +7,9 @@
 A change that no test notices has survived: a test is missing, the code is not needed, or the change
 makes no difference. The changes are those of cosmic-ray: another number, comparison, sign or
 operator, False for True, a loop without a turn, a function without its decorator. [tool.survivors]
-in pyproject.toml says which of them, how long the tests of one may take, which tests a module has,
-and which changes make no difference, and why. What takes too long has not survived.
+in pyproject.toml says which of them, and how long the tests of one may take; survivors.toml beside
+this file says which tests a module has, and which changes make no difference, and why. Tests marked
+`slow` are left out where they are not named one by one. What takes too long has not survived.
 
 Nothing in the working folder changes: a copy does. Each change is tried in a process that is forked
 from one that has imported what is slow, where a new process would take most of the time to begin.
@@ -17,6 +18,7 @@ from one that has imported what is slow, where a new process would take most of 
 import argparse
 import ast
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -34,8 +36,11 @@ ROOT = Path(__file__).parents[2]
 
 # What is slow to import, and does not begin a thread or look for a device by that.
 SLOW = (
-    "jax", "jax.numpy", "jax.experimental", "numpy", "optax", "optax.contrib", "pytest", "rich",
-    "rich.progress", "rich.table", "scipy.special", "tyro",
+    "array_record.python.array_record_module", "chex", "equinox", "flax.nnx", "hypothesis", "jax",
+    "jax.experimental", "jax.numpy", "matplotlib.figure", "numpy", "optax", "optax.contrib",
+    "orbax.checkpoint", "pandas", "psutil", "pyarrow.parquet", "pytest", "rich", "rich.progress",
+    "rich.table", "scipy.special", "sklearn.model_selection", "sklearn.utils.estimator_checks",
+    "tensorboardX", "tensorflow_datasets", "tyro",
 )  # fmt: skip
 
 
@@ -50,37 +55,72 @@ class Mutant(NamedTuple):
 
 
 def settings() -> dict[str, Any]:
-    """Return what pyproject.toml says."""
+    """Return what pyproject.toml and survivors.toml say."""
     found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return found["tool"]["survivors"]
+    modules = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return found["tool"]["survivors"] | tomllib.loads(modules)
 
 
-def mutants(path: str, operators: Sequence[str]) -> Iterator[Mutant]:
-    """Yield each change that these operators of cosmic-ray, regular expressions, make in a file."""
+def places(content: str, operators: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the places that these operators of cosmic-ray, regular expressions, change in a text.
+
+    Each is the name of an operator, and how many of its places come before.
+    """
+    from cosmic_ray import plugins
+    from cosmic_ray.ast import ast_nodes, get_ast
+
+    nodes, found = list(ast_nodes(get_ast(content))), []
+    for name in plugins.operator_names():
+        if any(re.fullmatch(operator, name.partition("/")[2]) for operator in operators):
+            operator = plugins.get_operator(name)()
+            several = sum(len(list(operator.mutation_positions(node))) for node in nodes)
+            found += [(name, occurrence) for occurrence in range(several)]
+    return found
+
+
+def mutant(path: str, content: str, name: str, occurrence: int) -> Mutant | None:
+    """Return the change that an operator makes at a place of a file; None where it is none."""
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
+    changed = mutate_code(content, plugins.get_operator(name)(), occurrence)
+    try:
+        if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(content)):  # 1e38 + 1 is 1e38.
+            return None
+    except SyntaxError:  # The stars before an argument are no operator.
+        return None
+    lines, others = content.splitlines(), changed.splitlines()
+    pairs = enumerate(zip(lines, others, strict=False))
+    number = next((n for n, (a, b) in pairs if a != b), len(lines) - 1)
+    before, after = lines[number].strip(), others[number].strip()
+    if "__name__ ==" in before or "TYPE_CHECKING" in before:
+        return None
+    return Mutant(path, number + 1, before, after, changed)
+
+
+def drawn(
+    path: str, lines: set[int] | None, most: int | None, known: dict[str, Any]
+) -> Iterator[Mutant]:
+    """Yield the changes of a file: all, or so many at most, drawn evenly.
+
+    Args:
+        path: the file.
+        lines: those that are changed; None for all.
+        most: how many changes.
+        known: the settings: operators, and changes that make no difference.
+    """
     content = (ROOT / path).read_text(encoding="utf-8")
-    lines, same = content.splitlines(), ast.dump(ast.parse(content))
-    for name in plugins.operator_names():
-        if not any(re.fullmatch(operator, name.partition("/")[2]) for operator in operators):
-            continue
-        occurrence = 0  # Of the places in the file.
-        while (
-            changed := mutate_code(content, plugins.get_operator(name)(), occurrence)
-        ) is not None:
-            occurrence += 1
-            try:
-                if ast.dump(ast.parse(changed)) == same:  # 1e38 + 1 is 1e38.
-                    continue
-            except SyntaxError:  # The stars before an argument are no operator.
+    same = {(of["path"], of["before"], of["after"]) for of in known.get("equivalent", ())}
+    every = places(content, known["operators"])
+    parts = len(every) if most is None else min(most, len(every))
+    for part in range(parts):
+        for place in every[part * len(every) // parts : (part + 1) * len(every) // parts]:
+            made = mutant(path, content, *place)
+            if made is None or (path, *made[2:4]) in same:
                 continue
-            others = changed.splitlines()
-            pairs = enumerate(zip(lines, others, strict=False))
-            number = next((n for n, (a, b) in pairs if a != b), len(lines) - 1)
-            before, after = lines[number].strip(), others[number].strip()
-            if "__name__ ==" not in before and "TYPE_CHECKING" not in before:
-                yield Mutant(path, number + 1, before, after, changed)
+            if lines is None or made.line in lines:
+                yield made
+                break
 
 
 def tests_of(path: str, known: dict[str, list[str]]) -> list[str]:
@@ -119,6 +159,20 @@ def chosen(paths: Sequence[str], since: str | None) -> dict[str, set[int] | None
     return files
 
 
+class Quick:
+    """Leave out the tests that are marked `slow`, where they are not named one by one."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.named = tuple(test for test in tests if "::" in test)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [
+            item
+            for item in items
+            if item.get_closest_marker("slow") is None or item.nodeid.startswith(self.named)
+        ]
+
+
 def passes(folder: Path, tests: Sequence[str], limit: float) -> tuple[bool, str]:
     """Run tests in a fork of this process; return whether they pass, and what they print."""
     log = folder / "log"
@@ -136,7 +190,10 @@ def passes(folder: Path, tests: Sequence[str], limit: float) -> tuple[bool, str]
             del sys.modules[name]
         status = 1
         with contextlib.suppress(BaseException):
-            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+            # Without what makes a report readable: nobody reads it.
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            words = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", *tests]
+            status = int(pytest.main(words, plugins=[Quick(tests)]))
         sys.stdout.flush()
         os._exit(status)
     end = time.monotonic() + limit
@@ -161,28 +218,22 @@ def measured(path: str, lines: set[int] | None, folder: Path, most: int | None) 
     tests = tests_of(path, known["tests"])
     good, said = passes(folder, tests, 10 * known["limit"])
     if not good:
-        raise SystemExit(f"{path}: its tests fail without a change:\n{said[-2000:]}")
-    same = {(of["path"], of["before"], of["after"]) for of in known.get("equivalent", ())}
-    every = [
-        mutant
-        for mutant in mutants(path, known["operators"])
-        if (lines is None or mutant.line in lines) and (path, *mutant[2:4]) not in same
-    ]
-    if most is not None and len(every) > most:
-        every = [every[n * len(every) // most] for n in range(most)]
-    found, target = 0, folder / path
-    for mutant in every:
+        print(f"{path}: its tests fail without a change:\n{said[-2000:]}", flush=True)
+        return 0, 0
+    found, total, target = 0, 0, folder / path
+    for made in drawn(path, lines, most, known):
+        total += 1
         shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
-        target.write_text(mutant.content, encoding="utf-8")
+        target.write_text(made.content, encoding="utf-8")
         good, _ = passes(folder, tests, known["limit"])
         found += not good
         if good:
-            print(f"{path}:{mutant.line}: {mutant.before}\n{'':>8}->  {mutant.after}", flush=True)
+            print(f"{path}:{made.line}: {made.before}\n{'':>8}->  {made.after}", flush=True)
     target.write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
     shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
-    share = f" ({found / len(every):.0%})" if every else ""
-    print(f"{path}: {found} of {len(every)} changes are found{share}", flush=True)
-    return found, len(every)
+    share = f" ({found / total:.0%})" if total else ""
+    print(f"{path}: {found} of {total} changes are found{share}", flush=True)
+    return found, total
 
 
 def main() -> None:
@@ -197,6 +248,7 @@ def main() -> None:
         parser.error("name a module, a folder, or --since a revision")
     for name in SLOW:
         __import__(name)
+    gc.freeze()  # Each process collects its own garbage alone.
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -205,7 +257,9 @@ def main() -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         # Compiled once, as far as a change does not change what is compiled.
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        sys.modules["jax"].config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        sys.modules["jax"].config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         pairs = [
             measured(path, lines, folder, asked.most)
             for path, lines in chosen(asked.paths, asked.since).items()

@@ -57,7 +57,6 @@ def read_images(path: Path, like: np.ndarray, largest: int) -> tuple[np.ndarray,
             return _array(path, like, largest)
         if like.dtype != np.uint8:
             raise DataError(f"{path}: must be a .npy file; the data are no images")
-        file.seek(0)
         with quiet():
             return picture(path, file, like.shape, largest)
 

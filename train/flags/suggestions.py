@@ -208,7 +208,7 @@ def near(word: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     ]
     if len(begun) == 1:
         return f"; did you mean {begun[0]}?"
-    if len(begun) > 1:
+    if begun:
         return f"; did you mean {', '.join(begun[:-1])} or {begun[-1]}?"
     alike = difflib.get_close_matches(written, known, n=1, cutoff=cutoff)
     return f"; did you mean {known[alike[0]]}?" if alike else ""

@@ -203,8 +203,11 @@ def kept(which: str | None, summary: dict[str, Any]) -> str:
     if which != "best":
         return "parameters    of the last step"
     steps = sorted({step for row in summary["rows"] for step in row["kept"] if step is not None})
-    where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
-    return "parameters    of the lowest validation loss" + (f", {where}" if steps else "")
+    line = "parameters    of the lowest validation loss"
+    if not steps:  # All runs diverged.
+        return line
+    several = f"steps {steps[0]} to {steps[-1]}"
+    return f"{line}, {several if len(steps) > 1 else f'step {steps[0]}'}"
 
 
 def _number(of: dict[str, Any] | None, form: _Form = _FORMS[0]) -> str:

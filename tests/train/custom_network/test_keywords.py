@@ -61,6 +61,14 @@ def test_real_numbers_alone_are_traced():
     assert {name for name in vars(runs()[0].network) if flags[name].traced} == {"rate", "slope"}
 
 
+def test_whole_numbers_have_less_than_64_bits():
+    for value in (2**63 - 1, -(2**63 - 1), 200):
+        assert runs("--width", str(value))[0].network.width == value
+    for value in (2**63, -(2**63)):
+        with pytest.raises(Refusal, match="must be a whole number of less than 64 bits"):
+            runs("--width", str(value))
+
+
 def test_the_help_shows_the_docstring(capsys):
     with pytest.raises(SystemExit):
         runs("--help")

@@ -137,9 +137,20 @@ def test_folders_without_classes(tmp_path, pets):
             load(str(tmp_path / folder))
 
 
+def test_a_folder_that_may_not_be_read_is_said(pets, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(Refusal, match=r"pets: cannot be read: Permission denied$"):
+        load(str(pets))
+
+
 def test_images_that_are_too_large_together(pets, monkeypatch):
     monkeypatch.setattr("train.data.image_folder.MOST_VALUES", 899)
-    with pytest.raises(Refusal, match="10 images of 6x5x3 have more than 899 values; a smaller"):
+    with pytest.raises(
+        Refusal, match="pets/cat: 10 images of 6x5x3 have more than 899 values; a smaller"
+    ):
         load(str(pets))
     assert load(str(pets), image_size="5").x_train.shape[1:] == (5, 5, 3)
 

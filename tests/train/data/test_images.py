@@ -30,6 +30,32 @@ def refused(path, like=GREY, largest=255):
     return message
 
 
+@pytest.mark.parametrize(
+    ("shape", "of", "done"),
+    [
+        ((8, 8), (8, 8, 1), "1 image, taken as they are"),
+        ((8, 8, 1), (8, 8, 1), "1 image, taken as they are"),
+        ((3, 8, 8), (8, 8, 1), "3 images, taken as they are"),
+        ((2, 8, 8, 1), (8, 8, 1), "2 images, taken as they are"),
+        ((2, 8, 9, 3), (8, 9, 3), "2 images, taken as they are"),
+    ],
+)
+def test_an_array_is_an_image_or_several(tmp_path, rng, shape, of, done):
+    given = rng.integers(0, 255, shape, np.uint8, endpoint=True)
+    np.save(tmp_path / "a.npy", given)
+    images, words = read_images(tmp_path / "a.npy", np.zeros(of, np.uint8), 255)
+    assert words == done
+    np.testing.assert_array_equal(images, given.reshape(-1, *of))
+
+
+def test_the_shapes_that_an_array_may_have_are_said(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((8, 9), np.uint8))
+    said = "has shape [8, 9]; must be uint8 of shape [8, 8, 1] or [N, 8, 8, 1]"
+    assert refused(tmp_path / "a.npy") == f"{tmp_path}/a.npy: {said} or [8, 8] or [N, 8, 8]"
+    said = "has shape [8, 9]; must be uint8 of shape [32, 32, 3] or [N, 32, 32, 3]"
+    assert refused(tmp_path / "a.npy", COLOUR) == f"{tmp_path}/a.npy: {said}"
+
+
 # --- image files ---------------------------------------------------------------------------------
 
 

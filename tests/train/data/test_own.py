@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from train import mlp
 from train.data import from_arrays, load
@@ -65,6 +66,48 @@ def test_numbers_stay_and_words_become_one_input_each(csv):
     )
     assert "6 of them, 20% of each class, are held out to test on" in dataset.description
     assert dataset.name == "p"
+
+
+def test_the_description_says_what_becomes_of_the_columns(tmp_path):
+    numbers, y = pd.DataFrame({"a": [1.0, 2, 3, 4]}), ["u", "u", "v", "v"]
+    about = from_arrays(numbers, y).description
+    assert about.startswith("4 rows of 1 column in 2 classes, from a data frame.")
+    about = from_arrays(numbers.assign(b=[1, 2, 3, 5]), y).description
+    assert about.startswith("4 rows of 2 columns in 2 classes, from a data frame.")
+    found = from_arrays(numbers.assign(b=["s", "t", "s", "t"]), y)
+    assert found.schema.shape == found.x_train.shape[1:] == (3,)
+    about = found.description
+    assert about.startswith("4 rows of 2 columns, which become 3 inputs, in 2 classes, from ")
+    about = from_arrays(np.zeros((4, 1)), y).description
+    assert about.startswith("4 rows of 1 number in 2 classes, from arrays.")
+    about = from_arrays(np.zeros((4, 2, 3, 1)), y).description
+    assert about.startswith("4 images of 2x3x1 in 2 classes, from arrays.")
+
+
+def test_arrays_are_given_by_name_too():
+    x, y = np.arange(8.0)[:, None], [0, 1] * 4
+    found = from_arrays(x=x[:6], y=y[:6], x_test=x[6:], y_test=y[6:])
+    assert found.x_test[:, 0].tolist() == [6, 7]
+    assert len(load(name="digits", data_dir=None).x_train) == 1437
+    with pytest.raises(DataError, match=r"test 0\.5: must be left out where x_test is given"):
+        from_arrays(x, y, x, y, test=0.5)
+    assert len(from_arrays(x, y, test=0.5).x_test) == 4
+
+
+def test_labels_are_remembered_as_they_were_given(tmp_path):
+    x, y = np.arange(8.0)[:, None], np.array([0, 1] * 4)
+    assert from_arrays(x, y).schema.labels == (0, 1)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    assert load(str(tmp_path / "a.npz")).schema.labels == ("0", "1")
+
+
+def test_a_table_has_two_columns_at_least(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"a": [1, 2] * 3})
+    frame.to_parquet(path)
+    assert "has one column only; needs one to learn from beside the label" in refused(path)
+    frame.assign(b=frame["a"]).to_parquet(path)
+    assert load(str(path)).x_train.shape == (4, 1)
 
 
 def test_the_same_share_of_each_class_is_held_out_and_the_same_each_time(csv):
@@ -258,6 +301,9 @@ def test_arrays_as_keras_saves_them_keep_their_test_set(tmp_path):
         (Y * 5.0 - 3, ("-3", "2")),
         (np.where(Y, b"b", b"a"), ("a", "b")),
         ((Y + 7).tolist(), ("7", "8")),
+        ((3 * Y + 7).astype(object), ("7", "10")),
+        (np.array([7, np.int64(10)] * 10, object), ("7", "10")),
+        ((Y == 1).astype(object), ("False", "True")),
         (pd.Series(Y).map({0: "x", 1: "w"}), ("w", "x")),
     ],
 )
@@ -374,6 +420,18 @@ def test_a_schema_comes_back_from_json(csv, tmp_path):
         for missing in (None, "mean") if path == csv else (None,):
             schema = load(str(path), missing=missing).schema
             assert Schema.from_json(schema.to_json()) == schema
+            assert schema.to_json()["kind"] == ("table" if path == csv else "rows")
+    assert Schema((4, 4, 3), "uint8").to_json()["kind"] == "images"
+
+
+def test_pixels_of_a_folder_are_brought_to_the_white_of_the_data(tmp_path):
+    """In whole numbers: 16 v / 255, with a half or more going up."""
+    for value in (0, 7, 8, 136, 247, 248, 255):
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / f"{value:03}.png")
+    inputs, done, names = Schema((8, 8, 1), "uint8", 16).read(tmp_path)
+    assert inputs[:, 0, 0, 0].tolist() == [0, 0, 1, 9, 15, 16, 16]
+    assert done == "7 images, brought to 8x8"
+    assert names[3] == "136.png"
 
 
 def test_rows_to_predict_are_read_by_the_names_of_their_columns(csv, tmp_path):
@@ -432,6 +490,15 @@ def test_a_terminal_shows_the_description_in_lines_of_its_width(csv, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:4])) <= 40
     assert lines[2].startswith(" " * 13)
+
+
+def test_there_is_something_to_predict():
+    for schema in (Schema((3,), "float32"), Schema((2, 2, 1), "uint8")):
+        assert schema.inputs(np.zeros(schema.shape)).shape == (1, *schema.shape)
+        with pytest.raises(DataError, match=r"x: has shape .* must be "):
+            schema.inputs(np.zeros((0, *schema.shape)), "x")
+    assert Schema((2, 2, 1), "uint8").inputs(np.zeros((5, 2, 2))).shape == (5, 2, 2, 1)
+    assert Schema((2, 2, 1), "uint8").inputs(np.zeros((2, 2))).shape == (1, 2, 2, 1)
 
 
 def test_arrays_to_predict_must_be_as_the_data_are():

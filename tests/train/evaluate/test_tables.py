@@ -8,6 +8,7 @@ import pytest
 
 from train.data import Dataset
 from train.data.schema import Schema
+from train.evaluate import __main__ as evaluation
 from train.evaluate import confusion_matrix, predictions
 
 CLASSES = ("cat", "dog", "fox")
@@ -76,3 +77,52 @@ def test_rows_of_the_matrix_are_true_classes():
     average = confusion_matrix.macro(labels, predicted, 3)
     assert average["precision"] == pytest.approx((1 + 1 / 3 + 0) / 3)
     assert average["recall"] == pytest.approx((1 / 3 + 1 / 2) / 2)  # Of those that have one.
+
+
+def test_the_scores_and_the_matrix_are_printed(capsys):
+    labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 2])
+    names = ("cat", "dog", "2")
+    matrix = confusion_matrix.counted(labels, predicted, 3)
+    rows = confusion_matrix.per_class(labels, predicted, names)
+    confusion_matrix.show(matrix, rows, confusion_matrix.macro(labels, predicted, 3))
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cat", "3", "1.0000", "0.3333", "0.5000"] in lines
+    assert ["2", "0", "0.0000", "-", "0.0000"] in lines
+    assert ["macro", "average", "5", "0.4444", "0.4167", "0.3000"] in lines
+    assert ["0", "cat", "1", "2", "·"] in lines
+    assert ["2", "·", "·", "·"] in lines  # A class that is called by its number.
+
+
+def test_scores_are_aligned_to_the_right():
+    table = confusion_matrix._class_table([], dict.fromkeys(confusion_matrix.SCORES))
+    assert [column.justify for column in table.columns] == ["left"] + ["right"] * 4
+    assert [list(column.cells) for column in table.columns] == [
+        ["macro average"], ["0"], ["-"], ["-"], ["-"],
+    ]  # fmt: skip
+
+
+def test_of_the_matrix_the_diagonal_is_bold():
+    table = confusion_matrix._confusion_table(np.array([[5, 1], [0, 7]]), ["a", "b"])
+    cells = [[(cell.plain, cell.style) for cell in column.cells] for column in table.columns[1:]]
+    assert cells == [[("5", "bold"), ("·", "")], [("1", ""), ("7", "bold")]]
+    assert [column.justify for column in table.columns] == ["left", "right", "right"]
+
+
+def test_mistakes_are_drawn_and_those_of_another_evaluation_removed(tmp_path, capsys, monkeypatch):
+    drawn, path = [], tmp_path / "mistakes.png"
+    monkeypatch.setattr(evaluation.figures, "mistakes", lambda *given: drawn.append(given))
+    for _ in range(2):
+        evaluation._draw([], np.zeros((0, 2, 2, 1)), 16, path, "title")
+        assert capsys.readouterr().out == "\nmistakes none\n"
+        assert not path.exists()
+        path.write_bytes(b"of another")
+    found = evaluation._mistake(3, np.array([0.25, 0.75]), 0, 1, 1.5, ("cat", "dog"))
+    assert found == {
+        "index": 3, "true": "cat", "true_probability": 0.25, "predicted": "dog",
+        "probability": 0.75, "loss": 1.5,
+    }  # fmt: skip
+    evaluation._draw([found], np.ones((1, 2, 2, 1)), 16, path, "title")
+    ((mistake,), white, where, title) = drawn[0]
+    assert mistake.caption == "true cat, 25.0%\npredicted dog, 75.0%"
+    assert (white, where, title) == (16, path, "title")
+    assert capsys.readouterr().out == f"\nmistakes {path}\n"

@@ -6,6 +6,7 @@ import pytest
 
 from train.errors import ConfigError
 from train.flags.given import (
+    as_json,
     asks_for_more,
     check_same,
     completed_from,
@@ -111,3 +112,10 @@ def test_flags_as_words():
     flags = {"hidden": ["5", "6"], "test_curve": True, "tensorboard": False, "out": None,
              "momentum": [None], "learning_rate": 0.1}  # fmt: skip
     assert words(flags) == ["--hidden", "5", "6", "--test-curve", "--learning-rate", "0.1"]
+
+
+def test_flags_are_stored_as_one_value_or_a_list_and_not_what_may_differ(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = {"hidden": ("5",), "l2": (0.1, 0.2), "data_dir": Path("a"), "dry_run": True, "seeds": 3}
+    stored = {"hidden": "5", "l2": [0.1, 0.2], "data_dir": str(tmp_path / "a"), "seeds": 3}
+    assert as_json(given) == stored

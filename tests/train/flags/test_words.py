@@ -99,6 +99,8 @@ MISTAKES = [
         "train.mlp mnist",
         "mnist: is neither a flag, nor a value of the flag before it; did you mean --dataset?",
     ),
+    ("train.mlp --norm lauer", "--norm lauer: must be one of none, batch, layer, rms; did you mea"),
+    ("train.mlp --missing median", "--missing median: must be mean\n"),
     # Commas for spaces, and for points.
     (
         "train.mlp --learning-rate 0.001,0.01",
@@ -202,6 +204,9 @@ def test_what_is_meant_is_what_there_is():
     assert near("Adam", ["adam", "adamw"]) == "; did you mean adam?"
     assert near("leaky", ["relu", "leaky_relu"]) == "; did you mean leaky_relu?"
     assert near("see", ["seed", "seeds"]) == "; did you mean seed or seeds?"
+    assert near("se", ["seed", "seeds", "search"]) == "; did you mean seed, seeds or search?"
+    assert near("sea", ["seed", "seeds", "search"]) == "; did you mean search?"
+    assert near("s", ["search"]) == ""  # One letter says too little.
     assert near("cpu", ["silu"]) == ""  # Advice is about flags.
     assert near("--cpu", ["--l2"]).startswith("; the accelerator that JAX finds is used")
 

@@ -139,6 +139,7 @@ def test_a_number_that_is_taken_or_of_no_process(pool, address, number):
     last = answered(pool, address, 2)
     assert missing.result() == []
     assert first.result() == last.result() == ([], "")
+    assert call.strangers == 0
 
 
 def test_a_process_that_ended_can_come_again(pool, address, monkeypatch):

@@ -125,6 +125,11 @@ def test_a_note_says_from_which_step_to_which_and_of_how_many():
     assert notes.deviation([one, row]) == [
         "Mean ± standard deviation over 1 to 2 seeds and 1 to 2 folds."
     ]
+    more = {"seeds": [0, 1, 2, 3], "folds": None}
+    assert notes.deviation([more, one, row]) == [
+        "Mean ± standard deviation over 1 to 4 seeds and 1 to 2 folds."
+    ]
+    assert notes.ranking([one], "no two are alike") == ["No two are alike."]
     several = {"seeds": [0, 0], "folds": [0, 1]}
     assert notes.deviation([several]) == ["Mean ± standard deviation over 1 seed and 2 folds."]
 

@@ -323,3 +323,17 @@ def test_whatever_the_system_refuses_the_old_one_stays(saved, monkeypatch, code,
 
 def test_notes_are_readable(saved_once):
     assert json.loads((saved_once / "notes.json").read_text()) == {"step": 3, "loss": 0.1}
+
+
+def test_the_error_of_a_library_is_that_of_the_system():
+    error = checkpoint._as_os_error(ValueError(f"a [os_error_code='{errno.ENOSPC}'] b"))
+    assert (error.errno, error.strerror) == (errno.ENOSPC, os.strerror(errno.ENOSPC))
+    own = OSError(errno.EIO, "a")
+    assert checkpoint._as_os_error(own) is own
+    other = checkpoint._as_os_error(OSError("a\n b"))
+    assert (other.errno, str(other)) == (None, "a b")
+
+
+def test_folders_above_are_made(tmp_path):
+    save(tmp_path / "a" / "b" / "c", {"x": np.ones(2)}, {})
+    assert load(tmp_path / "a" / "b" / "c")[0]["x"].tolist() == [1, 1]

@@ -37,6 +37,14 @@ def test_the_time_of_a_sweep_is_that_of_its_groups():
     assert keeper.time() == {"seconds": 30.0, "steps_per_second": (2 * 30 + 3 * 20) / 12.0}
 
 
+def test_a_sweep_that_is_not_interrupted_keeps_nothing_in_between():
+    keeper = Keeper()
+    keeper.offer(1, trainer(2, 30, 3.0, 2.0), group_of(40))
+    assert not keeper.learned
+    keeper.finish(1, trainer(2, 0, seconds=3.0, in_steps=0.0), group_of(0))
+    assert keeper.time() == {"seconds": 3.0, "steps_per_second": 0.0}  # None were made.
+
+
 def test_each_run_keeps_what_it_had_learned_at_its_own_end():
     keeper, group = Keeper(), group_of(20, 30)
     keeper.keep(trainer(2, 20, 1.0, 1.0), {0: 0, 1: 1})

@@ -252,3 +252,29 @@ def test_configurations_rank_by_final_accuracy_then_loss_and_diverged_ones_last(
     rows.insert(0, summary.row_of({"name": "d"}, [0], 17, [[record(0, 1.0, 1.0)]], diverged=[3]))
     ranked = sorted(rows, key=lambda row: summary.rank(row, "test"))
     assert [row["config"]["name"] for row in ranked] == ["c", "a", "b", "d"]
+
+
+def test_what_is_no_object_is_shown_in_part():
+    with pytest.raises(ValueError, match=f"^'{chr(34)}{'a' * 19}' is not an object$"):
+        files.parsed_json(f'"{"a" * 30}"')
+
+
+def test_a_process_that_does_not_write_leaves_all_as_it_is(tmp_path):
+    with RunDirectory.create(tmp_path / "run", "digits-mlp") as directory:
+        directory.write_config({"command": "train.mlp"})
+        before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+        directory.writes = False
+        directory.finish({"rows": []})
+        directory.append({"step": 0})
+        directory.discard()
+        assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, monkeypatch):
+    def full(self, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StoreError, match=r"^runs/digits-mlp-.*: cannot be written: No space left"):
+        RunDirectory.create(None, "digits-mlp")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from train.errors import ConfigError, StoreError
+from train.flags.config import MlpRun
 from train.run_directory import reader, summary
 from train.run_directory.directory import RunDirectory
 from train.run_directory.manifest import identities_before, notes_before
@@ -223,3 +224,18 @@ def test_a_longer_run_names_all_before_it(tmp_path):
         assert notes_before(config) == {**second, "times": []}
         assert notes_before({"steps": 10}) is None
         assert identities_before(config) == [*first["runs"], *second["runs"]]
+
+
+def test_a_single_run_is_a_configuration():
+    records = [{"step": 5, "test_loss": 0.5, "test_accuracy": 0.75}]
+    ((row, runs),) = summary.configurations([summary.Result(MlpRun(), records)])
+    assert runs == [records]
+    assert (row["seeds"], row["folds"], row["parameters"]) == ([0], None, None)
+    assert row["test_loss"]["final"] == {"mean": 0.5, "std": 0.0, "values": [0.5]}
+    assert row == summary.row_of(row["config"], [0], None, [records], diverged=[None])
+
+
+@pytest.mark.parametrize(("mean", "std"), [(None, 0.0), (0.0, None)])
+def test_of_no_value_there_is_neither_mean_nor_deviation(mean, std):
+    assert summary._is_spread({"mean": None, "std": None, "values": [None]}, 1, 1.0)
+    assert not summary._is_spread({"mean": mean, "std": std, "values": [None]}, 1, 1.0)

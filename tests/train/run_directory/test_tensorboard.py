@@ -126,6 +126,21 @@ def test_what_a_resumed_run_repeats_is_there_once(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     losses = {step: value for (tag, step), value in scalars(tmp_path).items() if tag == "loss/test"}
     assert losses == {0: 0.0, 10: 10.0, 20: 120.0, 30: 130.0, 40: 140.0}
+    assert {tag for tag, _ in scalars(tmp_path)} == {"loss/test", "epoch"}
+
+
+def test_what_is_not_known_is_not_written(tmp_path):
+    events = Events(tmp_path, [{"hidden": "5"}])
+    events.append(record(0, test_loss=1.0, train_loss=None))
+    assert {tag for tag, _ in scalars(tmp_path)} == {"loss/test", "epoch"}
+
+
+def test_a_name_has_up_to_a_hundred_letters(tmp_path):
+    for count in (83, 84):  # Beside "0000_hidden=" and a number.
+        flags = [{"hidden": f"{n}{'a' * count}"} for n in range(10_000, 10_002)]
+        Events(tmp_path / str(count), flags).append(record(0, test_loss=1.0))
+        (path,) = (tmp_path / str(count)).iterdir()
+        assert len(path.name) == 100
 
 
 def test_a_resumed_run_goes_on_in_its_folder_of_an_earlier_version(tmp_path):
@@ -182,3 +197,19 @@ def test_no_flag_no_files(tmp_path, monkeypatch, capsys):
     with jax.numpy_dtype_promotion("standard"):
         assert main(["--steps", "1", "--hidden", "5", "--out", str(tmp_path / "run")]) == 0
     assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_a_session_has_begun_and_has_no_end(tmp_path):
+    Events(tmp_path, [{"hidden": "5"}]).append(record(0, test_loss=1.0))
+    (path,) = tmp_path.iterdir()
+    written = path.read_bytes()
+    assert b"_hparams_/session_start_info" in written
+    assert b"_hparams_/session_end_info" not in written
+
+
+def test_of_two_folders_of_a_run_the_first_goes_on(tmp_path):
+    for name in ("0000_b", "0000_a"):
+        (tmp_path / name).mkdir()
+    flags = [{"seed": 0}, {"seed": 1}]
+    Events(tmp_path, flags).append(record(0, test_loss=1.0))
+    assert [path.parent.name for path in tmp_path.rglob("events*")] == ["0000_a"]

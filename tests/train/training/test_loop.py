@@ -1,15 +1,18 @@
 """What a run is told of how it ended, where others of its group go on."""
 
 import contextlib
+import signal
 import types
 
 import pytest
 
 from train.flags.config import MlpRun, replaced
 from train.flags.sweep import Group
+from train.processes import collectives
+from train.processes.signals import Stopped
 from train.run_directory.keeper import Keeper
 from train.run_directory.summary import Result
-from train.training.loop import Loop
+from train.training.loop import Loop, directory_of
 
 
 class Trainer:
@@ -103,3 +106,95 @@ def test_each_run_has_its_own_evaluations_and_a_test_set_at_its_own_end():
 def test_the_step_of_the_best_parameters_is_that_of_the_own_end():
     known, _, _ = trained(Trainer((0, 5, 10), kept={0: 5, 1: 5}))
     assert [result.end.kept for result in known] == [5, 10, 10]
+
+
+def test_the_divergence_of_the_only_run_is_an_error():
+    trainer = Trainer((0, 5), diverged={0: 5})
+    run = replaced(MlpRun(), {"eval_every": 5})
+    progress = types.SimpleNamespace(advance=None, evaluated=lambda shown: None)
+    for count in (1, 2):
+        readers = {run: {0: 5}} if count == 1 else {run: {0: 5, 1: 5}}
+        known = [Result(run, []) for _ in range(count)]
+        loop = Loop(None, known, Kept(), types.SimpleNamespace(received=None))
+        evaluations = loop._evaluated(trainer, Group(run, readers), progress)
+        if count == 1:
+            with pytest.raises(FloatingPointError, match=r"^why$"):
+                list(evaluations)
+        else:
+            list(evaluations)
+            assert known[1].end.diverged == 5
+
+
+class Saving(Kept):
+    def __init__(self):
+        super().__init__()
+        self.offered, self.finished = [], False
+
+    def offer(self, number, trainer, group, now=False):
+        self.offered.append(now)
+
+    def finish(self, number, trainer, group):
+        self.finished = True
+
+
+@pytest.mark.parametrize(("words", "where"), [("", ""), ("group 1/2", " of group 1/2")])
+def test_a_signal_ends_the_training_where_all_is_saved(words, where):
+    run = replaced(MlpRun(), {"eval_every": 5})
+    signals = types.SimpleNamespace(held=contextlib.nullcontext, received=None)
+    progress = types.SimpleNamespace(advance=None, evaluated=lambda shown: None)
+
+    def train(received):
+        trainer, saver = Trainer((0, 5)), Saving()
+        trainer.step, forgotten = 5, []
+        trainer.forget = lambda: forgotten.append(True)
+        signals.received = None
+
+        def evaluated(shown):
+            signals.received = received and signal.SIGTERM
+
+        progress.evaluated = evaluated
+        loop = Loop(None, [Result(run, [])], saver, signals)
+        try:
+            loop.train(trainer, Group(run, {run: {0: 5}}), 1, words, progress)
+        finally:
+            assert saver.finished == (not received) == bool(forgotten)
+            assert saver.offered[-1] == received
+
+    train(False)
+    with pytest.raises(Stopped, match=f"^terminated after step 5{where}$"):
+        train(True)
+
+
+def test_a_signal_that_comes_as_a_group_is_saved_ends_it_there():
+    run = replaced(MlpRun(), {"eval_every": 5})
+    signals = types.SimpleNamespace(held=contextlib.nullcontext, received=None)
+    progress = types.SimpleNamespace(advance=None, evaluated=lambda shown: None)
+    saver = Saving()
+    saver.finish = lambda *a: setattr(signals, "received", signal.SIGINT)
+    loop = Loop(None, [Result(run, [])], saver, signals)
+    for words in ("", "group 1/2"):
+        signals.received = None
+        said = words or "the last step"
+        with pytest.raises(Stopped, match=f"^interrupted after {said}$"):
+            loop.train(Trainer((0, 5)), Group(run, {run: {0: 5}}), 1, words, progress)
+
+
+def test_the_first_process_says_where_the_run_directory_is(monkeypatch, tmp_path):
+    sweep = types.SimpleNamespace(
+        directory=None, runs=[replaced(MlpRun(), {"out": tmp_path / "a"})]
+    )
+    said = []
+    monkeypatch.setattr(collectives, "gathered", lambda value: said.append(value) or [value, ""])
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"
+        assert directory.writes
+    assert said == [str(tmp_path / "a")]
+    monkeypatch.setattr(collectives, "is_first", lambda: False)
+    monkeypatch.setattr(collectives, "gathered", lambda value: [str(tmp_path / "a"), value])
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"
+        assert not directory.writes
+    monkeypatch.setattr(collectives, "is_first", lambda: True)
+    sweep.directory = tmp_path / "a"
+    with directory_of(sweep, "digits-mlp") as directory:
+        assert directory.path == tmp_path / "a"

@@ -1,0 +1,216 @@
+"""When the training of a network is over, and which trainings share a program."""
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from train.estimators import grouping
+from train.estimators.architecture import Shape, lists_of, scores, tree_of
+from train.estimators.grouping import COMPILATION, grouped, operations, program_shape
+from train.estimators.run import Run
+
+SHAPE = Shape(3, (5,), 1, "logistic", "relu", None, False, "sgd", True, "constant", "float32")
+OPTIONS = {
+    "verbose": False, "tol": 0.25, "learning_rate": "constant", "learning_rate_init": 0.5,
+    "power_t": 0.5, "n_iter_no_change": 1, "max_iter": 7,
+}  # fmt: skip
+
+
+def run_of(shape=SHAPE, examples=10, batch_size=4, **changes):
+    options = OPTIONS | {name: changes.pop(name) for name in OPTIONS if name in changes}
+    sizes = [shape.features, *shape.hidden, shape.outputs]
+    return Run(
+        shape, {"learning_rate": 0.5}, np.arange(examples), np.zeros(examples), None, batch_size,
+        np.random.RandomState(0), options,
+        [np.zeros(pair) for pair in itertools.pairwise(sizes)],
+        [np.zeros(size) for size in sizes[1:]], **changes,
+    )  # fmt: skip
+
+
+def trained(run, losses):
+    """The run after epochs with these mean losses."""
+    for loss in losses:
+        run.end_epoch(np.array([loss * len(run.rows), 0.0]), None, lambda: None)
+    return run
+
+
+def test_sizes_and_steps():
+    assert run_of().sizes == [3, 5, 1]
+    assert run_of().steps == 3  # Of 4, 4 and 2 examples.
+    assert run_of(batch_size=5).steps == 2
+    assert run_of().classes is None
+    assert run_of(labels=np.array(["a", "b"])).classes == ("a", "b")
+
+
+def test_the_loss_is_a_mean_over_examples_and_outputs():
+    run = run_of()
+    run.end_epoch(np.array([30.0, 20.0]), None, lambda: None)
+    assert run.loss_curve == [5.0]
+    numbers = run_of(SHAPE._replace(head="identity", outputs=2))
+    numbers.end_epoch(np.array([30.0, 20.0]), None, lambda: None)
+    assert numbers.loss_curve == [3.5]  # The penalty is that of the whole network.
+    assert (run.n_iter, run.seen, run.best_loss) == (1, 10, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "waited", "over"),
+    [
+        ([1.0, 0.875], 1, False),
+        ([1.0, 0.875, 0.8125], 2, True),  # Each too little after the lowest before it.
+        ([1.0, 0.875, 0.5], 0, False),
+        ([1.0, 0.75], 0, False),  # As much as tol is enough.
+        ([1.0, 2.0, 0.875, 0.5], 0, True),
+        ([7.0, 6.0, 5.0, 4.0, 3.0, 2.0], 0, False),
+        ([7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], 0, True),  # max_iter
+    ],
+)
+def test_it_is_over_after_epochs_without_improvement_or_at_the_last(losses, waited, over):
+    run = trained(run_of(), losses)
+    assert (run.waited, run.over) == (waited, over)
+    assert run.best_loss == min(losses)
+
+
+def test_a_partial_fit_is_one_epoch():
+    assert trained(run_of(incremental=True), [1.0]).over
+
+
+def test_the_best_score_keeps_its_parameters():
+    given = []
+
+    def score(outputs, targets, weight):
+        given.append((outputs, targets, weight))
+        return values.pop(0)
+
+    values = [0.5, 0.75, 0.5, 0.875]
+    held = (np.arange(2), np.ones(2), None)
+    run = run_of(held=held, score=score)
+    for epoch, (waited, best) in enumerate([(0, 0), (0, 1), (1, 1), (2, 3)]):
+        outputs = np.arange(6.0).reshape(3, 2)
+        run.end_epoch(np.zeros(2), outputs, lambda epoch=epoch: epoch)
+        assert (run.waited, run.best) == (waited, best)
+    assert run.over
+    assert run.scores == [0.5, 0.75, 0.5, 0.875]
+    assert run.best_score == 0.875
+    np.testing.assert_array_equal(given[0][0], [1, 3])  # Of the two that are held out.
+
+
+def test_a_rate_that_adapts_is_divided_by_5_until_it_is_too_small(capsys):
+    run = trained(run_of(learning_rate="adaptive", verbose=True, max_iter=99), [1.0] * 3)
+    assert run.numbers["learning_rate"] == pytest.approx(0.1)
+    assert (run.waited, run.over) == (0, False)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Iteration 1, loss = 1.00000000"
+    assert said[-1] == (
+        "Training loss did not improve more than tol=0.250000 for 1 consecutive epochs. "
+        "Setting learning rate to 0.100000"
+    )
+    run.numbers["learning_rate"] = 1e-6
+    assert trained(run, [1.0] * 2).over
+    assert capsys.readouterr().out.endswith("Learning rate too small. Stopping.\n")
+    other = run_of(SHAPE._replace(solver="adam"), learning_rate="adaptive")
+    assert trained(other, [1.0] * 3).over  # For "sgd" alone, as in scikit-learn.
+
+
+def test_a_rate_falls_with_the_examples_that_were_seen():
+    run = trained(run_of(learning_rate="invscaling"), [1.0])
+    assert run.numbers["learning_rate"] == pytest.approx(0.5 / math.sqrt(11))
+    other = run_of(SHAPE._replace(solver="adam"), learning_rate="invscaling")
+    assert trained(other, [1.0]).numbers["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "changes", "warned"),
+    [(7, {}, True), (6, {}, False), (1, {"max_iter": 1, "incremental": True}, False)],
+)
+def test_it_warns_where_there_were_no_more_epochs(epochs, changes, warned):
+    run = trained(run_of(**changes), np.arange(epochs, 0.0, -1))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        run.warn()
+    assert [w.category for w in found] == [ConvergenceWarning] * warned
+    run.waited = 2
+    run.warn()  # It gave up in its last epoch: no warning, which would be an error here.
+
+
+# --- programs ------------------------------------------------------------------------------------
+
+
+def test_features_are_filled_up_where_that_changes_nothing():
+    for features, found in ((1, 16), (16, 16), (17, 64), (64, 64), (65, 65)):
+        assert program_shape(SHAPE._replace(features=features)).features == found
+    muon = SHAPE._replace(solver="muon")
+    assert program_shape(muon) == muon
+
+
+@pytest.mark.parametrize(
+    ("changes", "widens"),
+    [
+        ({}, True), ({"norm": "batch"}, True), ({"norm": "layer"}, False), ({"drops": True}, False),
+        ({"solver": "lamb"}, False), ({"activation": "logistic"}, False),
+        ({"activation": "softplus"}, False), ({"activation": "gelu"}, True),
+    ],
+)  # fmt: skip
+def test_a_network_is_filled_up_where_units_of_weight_0_change_nothing(changes, widens):
+    assert SHAPE._replace(**changes).widens == widens
+    assert SHAPE._replace(**changes).takes_more_features == ("solver" not in changes)
+
+
+def test_work_is_two_operations_a_weight_forward_and_four_back():
+    assert operations(SHAPE, run_of()) == 6 * (3 * 5 + 5 * 1) * (3 * 4) * 7
+    assert operations(SHAPE, run_of(incremental=True)) == 6 * 20 * 12
+
+
+def test_a_batch_that_is_all_is_filled_up():
+    sizes = [(4, 4), (10, 32), (32, 32), (33, 256), (257, 257)]
+    for batch, entries in sizes:
+        run = run_of(examples=10 if batch == 4 else batch, batch_size=batch)
+        assert grouping._batch(run) == entries
+    normed = run_of(SHAPE._replace(norm="batch"), examples=10, batch_size=10)
+    assert grouping._batch(normed) == 10  # Its mean is over the examples.
+
+
+def test_runs_share_a_program_where_that_is_less_work():
+    few, many = run_of(), run_of(SHAPE._replace(hidden=(6,)))
+    assert [group for group in grouped([few, many]).values()] == [[few, many]]
+    ((shape, *_),) = grouped([few, many])
+    assert shape.hidden == (6,)
+    assert shape.features == 16
+    deep = run_of(SHAPE._replace(hidden=(5, 5)))
+    assert len(grouped([few, deep])) == 2
+    # 5e10 operations take as long as to compile: here, of 16 + 1 weights a unit, over 3e6 units.
+    wide = run_of(SHAPE._replace(hidden=(10**6,)))
+    assert operations(program_shape(wide.shape), few) > COMPILATION / 7
+    assert len(grouped([few] * 8 + [wide])) == 2
+    assert len(grouped([few, wide])) == 1
+    assert len(grouped([few, run_of(labels=np.arange(2))])) == 2
+    assert len(grouped([few, run_of(held=(np.arange(2), np.ones(2), None))])) == 2
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def test_weights_are_filled_up_and_cut_to_size():
+    like = [{"weight": np.zeros((4, 3)), "bias": np.zeros(3)},
+            {"scale": np.zeros(3), "shift": np.zeros(3)},
+            {"weight": np.zeros((3, 2)), "bias": np.zeros(2)}]  # fmt: skip
+    coefs = [np.ones((2, 2)), np.full((2, 1), 2.0)]
+    biases, others = [np.ones(2), np.ones(1)], [np.full(2, 3.0), np.full(2, 4.0)]
+    tree = tree_of(like, coefs, biases, others)
+    assert tree[0]["weight"].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert tree[1]["scale"].tolist() == [3, 3, 1]
+    assert tree[1]["shift"].tolist() == [4, 4, 0]
+    assert tree_of(like, coefs, biases, None)[1]["scale"].tolist() == [1, 1, 1]
+    for found, expected in zip(lists_of(tree, [2, 2, 1]), (coefs, biases, others), strict=True):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_logistic_output_is_the_second_of_two_logits():
+    outputs = np.arange(6.0).reshape(3, 1, 2)
+    assert scores("logistic", outputs).tolist() == [[1], [3], [5]]
+    assert scores("identity", outputs[..., :1]).tolist() == [[0], [2], [4]]
+    assert scores("softmax", outputs[:, 0]).tolist() == outputs[:, 0].tolist()
