@@ -76,6 +76,25 @@ def test_a_tolerance_as_large_as_the_gradient_is_inconclusive():
     assert "nothing was checked" in str(report)
 
 
+def test_a_declared_tolerance_holds_for_values_in_a_batch():
+    """As of a solver, which takes more steps where another example of the batch needs them."""
+
+    @jax.custom_batching.custom_vmap
+    def solved(x):
+        return jnp.sin(x)
+
+    @solved.def_vmap
+    def _(size, mapped, x):
+        return 1.0001 * jnp.sin(x), mapped[0]
+
+    rule = jax.custom_vjp(solved)
+    rule.defvjp(lambda x: (solved(x), x), lambda x, dy: (dy * jnp.cos(x),))
+    in_a_batch = gradcheck.replace(only=("vmap",), dtypes=("float32",))
+    assert [check.name for check in in_a_batch(rule, POINT).failures] == ["vmap of x"]
+    assert not in_a_batch.replace(rtol=1e-3)(rule, POINT).failures
+    assert in_a_batch.replace(rtol=1e-6)(rule, POINT).failures
+
+
 def test_another_function_may_say_what_the_gradient_is():
     rounded = jax.custom_vjp(jnp.rint)
     rounded.defvjp(lambda x: (jnp.rint(x), None), lambda _, dy: (dy,))

@@ -47,6 +47,16 @@ class Tolerance(NamedTuple):
         """Return the allowed difference in the gradient of an argument with this largest entry."""
         return _of_argument(self.rtol, name) * largest + _of_argument(self.atol, name)
 
+    @property
+    def of_values(self) -> float:
+        """What is allowed between values of f in a batch and alone: as much as in any gradient.
+
+        A solver that stops at a tolerance takes more steps for one example where another in the
+        batch needs them.
+        """
+        rtol = self.rtol
+        return float(max(rtol.values(), default=0.0) if isinstance(rtol, Mapping) else rtol)
+
 
 def _of_argument(setting: float | Mapping[str, float], name: str) -> float:
     if not isinstance(setting, Mapping):
@@ -231,6 +241,7 @@ def expectation(
         second = _expected(given.second, exact.second if exact else None)
     gradients = Expected(first.values[count:], first.allowed[count:])
     relative = _relative(first, given.first.epsilons)
+    relative[:count] = [part + tolerance.of_values for part in relative[:count]]
     for k, (name, values) in enumerate(zip(case.float_names, gradients.values, strict=True)):
         # What a declared tolerance allows, it allows under vmap and for other cotangents as well.
         largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

@@ -83,12 +83,7 @@ def compare(
         size = max(largest, terms[k]) if terms and largest <= tolerance else largest
         # Such as the gradient of a softmax over a single class: 0, of terms that cancel.
         both_zero = not (value[finite].any() or largest)
-        loose = tolerance > max(CONCLUSIVE * size, np.finfo(np.float32).tiny)
-        if loose and not both_zero and not doubt:
-            doubt = (
-                f"{label}: differences of up to {tolerance:.2g} have to be allowed, more than "
-                f"{CONCLUSIVE:.0%} of its largest entry ({largest:.2g})"
-            )
+        doubt = doubt or ("" if both_zero else _doubt(label, tolerance, size, largest))
         index = np.unravel_index(np.argmax(ratio), ratio.shape)
         if ratio[index] > worst:
             worst = ratio[index]
@@ -102,6 +97,16 @@ def compare(
     if not compared:
         return Check(name, dtype, "skipped", f"{', '.join(labels)}: no finite reference")
     return Check(name, dtype, "inconclusive" if doubt else "passed", doubt, ulps)
+
+
+def _doubt(label: str, tolerance: float, size: float, largest: float) -> str:
+    """Return why a comparison with this tolerance says nothing; empty where it does."""
+    if tolerance <= max(CONCLUSIVE * size, np.finfo(np.float32).tiny):
+        return ""
+    return (
+        f"{label}: differences of up to {tolerance:.2g} have to be allowed, more than "
+        f"{CONCLUSIVE:.0%} of its largest entry ({largest:.2g})"
+    )
 
 
 def _error(value: np.ndarray, reference: np.ndarray, limit: np.ndarray) -> tuple:
