@@ -59,7 +59,32 @@ def held_out_to_test(
             f"on both sides"
         )
     train, held = train_test_split(np.arange(examples), test_size=count, random_state=0, stratify=y)
+    if len(np.unique(y[train])) < present or len(np.unique(y[held])) < present:
+        return _of_each_class(y, counts, count)
     return train, held
+
+
+def _of_each_class(y: np.ndarray, counts: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of both sides where a share of a small class would be none of it.
+
+    Args:
+        y: the labels.
+        counts: of each class, 0 or at least 2.
+        count: of examples to hold out; one of each class at least, and not the last of one.
+    """
+    ideal, most = counts * (count / len(y)), np.maximum(counts - 1, 0)
+    held_of = np.minimum(np.maximum(np.floor(ideal).astype(int), counts > 0), most)
+    while (over := int(held_of.sum()) - count) != 0:
+        room = held_of > 1 if over > 0 else held_of < most
+        off = np.where(room, np.sign(over) * (held_of - ideal), -np.inf)
+        held_of[np.argmax(off)] -= np.sign(over)
+    order = np.random.default_rng(0).permutation(len(y))
+    rank = np.zeros(len(y), int)  # Of an example among those of its class, in that order.
+    for label in np.flatnonzero(counts):
+        places = order[y[order] == label]
+        rank[places] = np.arange(len(places))
+    out = rank[order] < held_of[y[order]]
+    return order[~out], order[out]
 
 
 def with_parts(

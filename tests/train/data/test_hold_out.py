@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.properties import few
 from train.data.hold_out import divided, held_out_to_test, with_test
 from train.data.schema import Schema
 from train.errors import ConfigError, DataError
@@ -25,6 +28,22 @@ def test_a_fifth_of_each_class_is_held_out_or_what_is_asked_for():
     assert held(np.int32([0, 0, 0, 1, 1, 1]), CLASSES[:2]) == [1, 1]
     assert held(np.int32([0, 0, 1, 1]), CLASSES[:2]) == [1, 1]
     assert held(np.int32([0, 0, 2, 2]), CLASSES, 2.0) == [1, 0, 1]  # None of b are there.
+
+
+@few
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=6), st.data())
+def test_of_each_class_some_are_on_both_sides(counts, data):
+    examples = sum(counts)
+    count = data.draw(st.integers(len(counts), examples - len(counts)))
+    y = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    found = held(y, tuple(map(str, range(len(counts)))), float(count))
+    assert sum(found) == count
+    assert all(0 < n < whole for n, whole in zip(found, counts, strict=True))
+
+
+def test_a_share_of_a_small_class_is_some_of_it():
+    assert held(np.repeat(np.int32([0, 1]), [10, 2]), CLASSES[:2]) == [1, 1]
+    assert held(np.repeat(np.int32([0, 1]), [1000, 3]), CLASSES[:2], 10.0) == [9, 1]
 
 
 def test_each_class_is_on_both_sides():
