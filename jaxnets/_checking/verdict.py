@@ -101,7 +101,7 @@ def compare(
 
 def _doubt(label: str, tolerance: float, size: float, largest: float) -> str:
     """Return why a comparison with this tolerance says nothing; empty where it does."""
-    if tolerance <= max(CONCLUSIVE * size, np.finfo(np.float32).tiny):
+    if tolerance <= max(CONCLUSIVE * size, float(np.finfo(np.float32).tiny)):
         return ""
     return (
         f"{label}: differences of up to {tolerance:.2g} have to be allowed, more than "
