@@ -2,7 +2,7 @@
 
 Runs `gradcheck`, and beside it `jax.test_util.check_grads`, on functions of public packages whose
 derivative is not autodiff's: `pip install '.[public-rules]'`. A package that is not installed is
-skipped, and said to be.
+skipped, and said to be. The table of all is also written to tests/benchmarks/tables/public-rules.md.
 """
 
 import importlib.metadata
@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from tests.benchmarks import public_solvers
 from tests.benchmarks.public_functions import Function
 
 FUNCTIONS = public_solvers.FUNCTIONS
+TABLE = Path(__file__).parent / "tables" / "public-rules.md"
 
 
 class Judged(NamedTuple):
@@ -90,14 +92,13 @@ class Options:
     """Print the report of each function whose verdict is not the truth."""
 
 
-def table_of(judged: Sequence[Judged]) -> Table:
+HEADINGS = ("package", "function", "rule", "truth", "gradcheck", "check_grads", "CPU s")
+
+
+def rows_of(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
     """Return a row for each function that ran."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("package", "function", "rule", "truth", "gradcheck", "check_grads"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("CPU s", justify="right")
-    for one in judged:
-        table.add_row(
+    return [
+        (
             f"{one.function.package} {one.version}",
             one.function.name,
             one.function.kind,
@@ -106,7 +107,25 @@ def table_of(judged: Sequence[Judged]) -> Table:
             one.peer,
             f"{one.seconds:.1f}",
         )
+        for one in judged
+    ]
+
+
+def table_of(rows: Sequence[tuple[str, ...]]) -> Table:
+    """Return rows as a table for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in HEADINGS:
+        table.add_column(name, no_wrap=True, justify="right" if name == "CPU s" else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def page_of(rows: Sequence[tuple[str, ...]], last: str) -> str:
+    """Return rows as a page of Markdown that ends in a line."""
+    head = "# Gradients of public packages\n\n`python -m tests.benchmarks.public_rules` on a CPU.\n"
+    lines = [f"| {' | '.join(row)} |" for row in (HEADINGS, ["---"] * len(HEADINGS), *rows)]
+    return "\n".join([head, *lines, "", last, ""])
 
 
 def main(options: Options) -> int:
@@ -121,7 +140,8 @@ def main(options: Options) -> int:
             print(f"{function.package} {function.name}: {judged[-1].verdict}", file=sys.stderr)
             jax.clear_caches()
     ran = [one for one in judged if one.verdict]
-    console.print(table_of(ran))
+    rows = rows_of(ran)
+    console.print(table_of(rows))
     for one in judged:
         if said := one.function.wrong if one.verdict else one.said:
             name = f"{one.function.package} {one.version}: {one.function.name}"
@@ -131,10 +151,13 @@ def main(options: Options) -> int:
         console.print(f"\n{one.function.package} {one.function.name}:\n{one.said}", markup=False)
     peers = sum(one.peer != one.truth for one in ran)
     packages = len({one.function.package for one in ran})
-    console.print(
+    last = (
         f"{len(ran)} functions of {packages} packages: gradcheck is off in {len(off)}, check_grads "
         f"in {peers}"
     )
+    console.print(last)
+    if not options.only:
+        TABLE.write_text(page_of(rows, last), encoding="utf-8")
     return 1 if off else 0
 
 
