@@ -2,7 +2,7 @@
 
 Runs `gradcheck`, and beside it `jax.test_util.check_grads`, on functions of public packages whose
 derivative is not autodiff's: `pip install '.[public-rules]'`. A package that is not installed is
-skipped, and said to be. The table of all is written to tests/benchmarks/tables/public-rules.md, too.
+skipped, and said to be. The table is written to tests/benchmarks/tables/public-rules.md, too.
 """
 
 import importlib.metadata
