@@ -147,7 +147,9 @@ COMPILING = """
 import ctypes, os, signal, sys, threading
 import jax
 from train import mlp
+from train.engine import compiled as options
 from train.processes import signals
+options.quick = lambda little: {}  # Which options XLA knows is found out by compiling, too.
 compiled, which = [], int(sys.argv[1])
 compile_it = jax.stages.Lowered.compile
 def compile(*arguments, **named):
