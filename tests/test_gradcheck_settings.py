@@ -76,17 +76,23 @@ def test_a_tolerance_as_large_as_the_gradient_is_inconclusive():
     assert "nothing was checked" in str(report)
 
 
-def test_a_declared_tolerance_holds_for_values_in_a_batch():
-    """As of a solver, which takes more steps where another example of the batch needs them."""
+def off_in_a_batch(function):
+    """Return a function whose results are a little off under vmap, as those of a solver are."""
 
     @jax.custom_batching.custom_vmap
-    def solved(x):
-        return jnp.sin(x)
+    def alone(x):
+        return function(x)
 
-    @solved.def_vmap
+    @alone.def_vmap
     def _(size, mapped, x):
-        return 1.0001 * jnp.sin(x), mapped[0]
+        return 1.0001 * function(x), mapped[0]
 
+    return alone
+
+
+def test_a_declared_tolerance_holds_for_values_in_a_batch():
+    """As of a solver, which takes more steps where another example of the batch needs them."""
+    solved = off_in_a_batch(jnp.sin)
     rule = jax.custom_vjp(solved)
     rule.defvjp(lambda x: (solved(x), x), lambda x, dy: (dy * jnp.cos(x),))
     in_a_batch = gradcheck.replace(only=("vmap",), dtypes=("float32",))
@@ -269,15 +275,7 @@ def test_a_function_has_the_name_that_its_author_gave_it():
 
 def test_a_declared_tolerance_holds_under_vmap_as_well():
     """The gradient of a mapped function is a little off, as that of a solver is."""
-
-    @jax.custom_batching.custom_vmap
-    def one(x):
-        return jnp.ones_like(x)
-
-    @one.def_vmap
-    def _(size, mapped, x):
-        return 1.0001 * jnp.ones_like(x), mapped[0]
-
+    one = off_in_a_batch(jnp.ones_like)
     sine = jax.custom_vjp(jnp.sin)
     sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy * one(x),))
     check = gradcheck.replace(only="vmap")

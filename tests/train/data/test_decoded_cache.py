@@ -147,12 +147,17 @@ def _plant():
     Planted.ran = True
 
 
-def test_nothing_in_a_file_is_executed(cache):
-    decoder = Decoder()
+def kept(cache, decoder):
+    """Decode for the first time; return the file that is kept, and its arrays."""
     load(decoder)
     (path,) = cache.iterdir()
     with np.load(path) as stored:
-        arrays = dict(stored)
+        return path, dict(stored)
+
+
+def test_nothing_in_a_file_is_executed(cache):
+    decoder = Decoder()
+    path, arrays = kept(cache, decoder)
     for name in arrays:
         np.savez(path, **{**arrays, name: np.array([Planted()], object)})
         load(decoder)
@@ -162,10 +167,7 @@ def test_nothing_in_a_file_is_executed(cache):
 
 def test_another_whole_array_is_not_the_one_that_was_kept(cache):
     decoder = Decoder()
-    load(decoder)
-    (path,) = cache.iterdir()
-    with np.load(path) as stored:
-        arrays = dict(stored)
+    path, arrays = kept(cache, decoder)
     np.savez(path, **{**arrays, "y_test": 1 - arrays["y_test"]})
     assert load(decoder) == 2
     np.savez(path, **{**arrays, "about": arrays["about"][::-1]})
