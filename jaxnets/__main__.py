@@ -9,6 +9,7 @@ python -m jaxnets mlp --hidden 500-100
 
 # Long: three commands, and what each of them is given.
 
+import gc
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -362,6 +363,8 @@ def _parsed_shape(text: str) -> tuple[int, ...]:
 
 def main() -> None:
     """Run the subcommand that the command line names."""
+    # Nearly all that JAX allocates while it traces stays in use; do not look through it so often.
+    gc.set_threshold(100_000, 20, 100)
 
     def work(asked: Check | Measure | Audit) -> int:
         if isinstance(asked, Check):

@@ -15,7 +15,7 @@ from jaxnets._autodiff import autodiff
 from jaxnets._checking.case import draw_case, name_of, vjp
 
 _ROUNDS = 15
-_SECONDS_PER_ROUND = 0.01
+_SECONDS_PER_ROUND = 0.005
 # A slow function is timed in fewer rounds, but in so many.
 _SECONDS, _FEWEST_ROUNDS = 0.5, 5
 

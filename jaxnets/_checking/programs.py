@@ -19,6 +19,7 @@ _QUICK: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
 }
 # What was made for a key, the latest last: a function that is checked again, or traced twice by the
 # same check, is compiled once.

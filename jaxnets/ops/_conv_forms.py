@@ -6,12 +6,18 @@ vmap of the kernels for all. Matrix products are fast for all shapes: each form 
 and `_winograd` is a convolution as a few of them, and `_form` says which is taken when.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from jaxnets.ops import _matrix_forms, _winograd
 from jaxnets.ops._arguments import sharding_of, widened
 from jaxnets.ops._windows import Window
+
+
+# JAX then traces, differentiates and lowers it once for each shape, however many layers have it.
+_traced_once = functools.partial(jax.jit, static_argnames=("window", "groups"))
 
 
 def _form(window: Window, channels: int) -> _matrix_forms.Form:
@@ -37,6 +43,7 @@ def _form(window: Window, channels: int) -> _matrix_forms.Form:
     return _matrix_forms.SHIFTED
 
 
+@_traced_once
 def outputs(x, kernel, window, groups):
     """Return y [N, m, m, O] for x [N, n, n, C] and kernel [k, k, C / groups, O]."""
 
@@ -49,6 +56,7 @@ def outputs(x, kernel, window, groups):
     return _by_platform(on_cpu, elsewhere, groups, x, kernel)
 
 
+@_traced_once
 def input_gradient(dy, kernel, window, groups):
     """Return dx [N, n, n, C] for dy [N, m, m, O] and kernel [k, k, C / groups, O]."""
 
@@ -61,6 +69,7 @@ def input_gradient(dy, kernel, window, groups):
     return _by_platform(on_cpu, elsewhere, groups, dy, kernel)
 
 
+@_traced_once
 def kernel_gradient(x, dy, kernel, window, groups):
     """Return dK, of the kernel's shape and placement, for x [N, n, n, C] and dy [N, m, m, O]."""
     sharding = sharding_of(kernel)
