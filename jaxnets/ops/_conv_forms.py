@@ -15,7 +15,6 @@ from jaxnets.ops import _matrix_forms, _winograd
 from jaxnets.ops._arguments import sharding_of, widened
 from jaxnets.ops._windows import Window
 
-
 # JAX then traces, differentiates and lowers it once for each shape, however many layers have it.
 _traced_once = functools.partial(jax.jit, static_argnames=("window", "groups"))
 
