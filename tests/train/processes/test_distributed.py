@@ -1,12 +1,16 @@
 """Two processes of two virtual devices each, over loopback."""
 
+import atexit
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import pytest
 
 from train.mlp import main
 from train.processes import cluster
+from train.run_directory import checkpoint_manager
 
 pytestmark = pytest.mark.slow
 
@@ -27,18 +32,69 @@ SWEEP = [
     *("--eval-every", "10", "--batch-size", "64"),
 ]
 # Where there is a GPU too: two processes cannot have it all.
-DEVICES = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-# The program with checkpoints after each segment, and then time for what a test does to it.
-PROGRAM = """
-import sys, time
-from train import mlp
-from train.processes import cluster as processes
-from train.run_directory import checkpoint_manager as saver
-pause, processes.JOIN_SECONDS, saver.SHARE = float(sys.argv[1]), int(sys.argv[2]), 1e9
-offer = saver.Saver.offer
-saver.Saver.offer = lambda *arguments, **named: (offer(*arguments, **named), time.sleep(pause))
-sys.exit(mlp.main(sys.argv[3:]))
-"""
+CPU = {"jax_platforms": "cpu", "jax_num_cpu_devices": 2}
+# Its processes begin where a command is after its imports, which saves two seconds each.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["optax", "orbax.checkpoint", "sklearn.datasets", __name__])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun():
+    """The process that the others are forked from; what loads XLA says how much XLA writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "4")
+        multiprocessing.forkserver.ensure_running()
+
+
+def run(words, environment, pause, join_seconds, devices, output):
+    """Run the command with checkpoints after each segment, and a pause for what a test does."""
+    for stream, path in enumerate(output, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.environ.update(environment)
+    for name, value in (CPU | {"jax_num_cpu_devices": devices}).items():
+        jax.config.update(name, value)
+    offer = checkpoint_manager.Saver.offer
+
+    def offer_and_pause(*arguments, **named):
+        offer(*arguments, **named)
+        time.sleep(pause)
+
+    checkpoint_manager.Saver.offer = offer_and_pause
+    checkpoint_manager.SHARE, cluster.JOIN_SECONDS = 1e9, join_seconds
+    try:
+        sys.exit(main(words))
+    finally:
+        atexit._run_exitfuncs()  # A forked process would not.
+
+
+class Process:
+    """A command in a process of its own, as `subprocess.Popen` has it."""
+
+    def __init__(self, words, environment=None, pause=0.0, join_seconds=40, devices=2):
+        self.folder = tempfile.TemporaryDirectory()
+        self.output = [f"{self.folder.name}/{name}" for name in ("stdout", "stderr")]
+        given = words, environment or {}, pause, join_seconds, devices, self.output
+        self.process = FORKS.Process(target=run, args=given)
+        self.process.start()
+
+    def poll(self):
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def kill(self):
+        self.process.kill()
+
+    def forget(self):
+        self.kill()
+        self.folder.cleanup()
+
+    def ended(self, seconds):
+        """The exit status, standard output and standard error."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"it runs for longer than {seconds} s"
+        return self.process.exitcode, *(Path(path).read_text() for path in self.output)
 
 
 def free_port():
@@ -51,31 +107,22 @@ def start(arguments, count=2, which=None, pause=0, join_seconds=40, port=None):
     port = port or free_port()
     address = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(count))
     return [
-        started([*arguments, *address, "--process-id", str(number)], {}, pause, join_seconds)
+        Process(
+            ["--distributed", *arguments, *address, "--process-id", str(number)],
+            pause=pause,
+            join_seconds=join_seconds,
+        )
         for number in which or range(count)
     ]
-
-
-def started(arguments, environment, pause=0, join_seconds=40):
-    """Start a process."""
-    command = [sys.executable, "-c", PROGRAM, str(pause), str(join_seconds), "--distributed"]
-    return subprocess.Popen(
-        [*command, *arguments],
-        env=os.environ | DEVICES | {"PYTHONPATH": str(ROOT)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def ended(several, seconds=200):
     """The exit status, standard output and standard error of each."""
     try:
-        found = [process.communicate(timeout=seconds) for process in several]
+        return [process.ended(seconds) for process in several]
     finally:
         for process in several:
-            process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(several, found, strict=True)]
+            process.forget()
 
 
 def records(folder):
@@ -108,9 +155,8 @@ def assert_same_runs(folder, expected):
 def straight(tmp_path_factory):
     """The sweep by one process on one device."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    environment = os.environ | DEVICES | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROGRAM, "0", "40", *SWEEP, "--out", str(folder)]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    ((status, _, error),) = ended([Process([*SWEEP, "--out", str(folder)], devices=1)])
+    assert status == 0, error
     return folder
 
 
@@ -157,8 +203,8 @@ def in_slurm(arguments, count, which, **named):
     environment = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost"}
     environment["SLURM_NTASKS"] = str(count)
     return [
-        started(
-            arguments,
+        Process(
+            ["--distributed", *arguments],
             environment | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)},
             **named,
         )
