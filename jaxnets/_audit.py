@@ -148,7 +148,7 @@ def _ratio(rule: Rule, field: str) -> str:
     if rule.costs is None:
         return "-"
     ours, theirs = (getattr(way, field) for way in (rule.costs.explicit, rule.costs.autodiff))
-    return f"{ours / theirs:.2f}" if theirs else "-"
+    return f"{ours / theirs:.2f}" if theirs > 0 else "-"  # NaN where autodiff does not run.
 
 
 def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: Any) -> Audit:
@@ -198,13 +198,26 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
             at = [site for site in walk.sites if site.values is not None].index(first)
             values_there = list(map(jnp.asarray, reached[at]))
             try:
-                report = check(_named(first), *values_there)
+                report = _checked(check, _named(first), values_there)
             except ValueError as error:  # Such as a rule of integers alone.
                 reason = str(error)
             measured = _costs(_named(first), values_there)
         order = min(site.order for site in sites)
         rules.append((order, Rule(*key[:2], len(sites), key[2], report, measured, reason)))
     return Audit(name_of(f), tuple(rule for _, rule in sorted(rules, key=lambda pair: pair[0])))
+
+
+def _checked(check: GradCheck, rule: Callable, values: list) -> Report:
+    """Return the report of one call; in the dtypes given alone if it was traced for these alone.
+
+    A backward rule may have read the dtype of its argument while f was traced, and cast to it.
+    """
+    report = check(rule, *values)
+    dtypes = {str(x.dtype) for x in values if jnp.issubdtype(x.dtype, jnp.floating)}
+    wide = {failure.name for failure in report.failures if failure.dtype == "float64"}
+    if "float64" in dtypes or not wide & {"dtype", "jit"}:
+        return report
+    return check.replace(dtypes=tuple(sorted(dtypes)))(rule, *values)
 
 
 def _costs(rule: Callable, values: list) -> Costs | None:

@@ -139,3 +139,20 @@ def test_the_callers_arrays_live():
     x = X + 1.0
     audit(jax.jit(right, donate_argnums=0), x, check=FAST)
     assert not x.is_deleted()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_rule_that_was_traced_for_one_dtype_is_checked_in_it(factor):
+    """The backward casts to the dtype that x had when f was traced."""
+
+    def f(x):
+        dtype = x.dtype
+        g = jax.custom_vjp(jnp.sin)
+        g.defvjp(
+            lambda x: (jnp.sin(x), x), lambda x, dy: ((factor * jnp.cos(x) * dy).astype(dtype),)
+        )
+        return g(x)
+
+    (rule,) = audit(f, X).rules
+    assert (rule.verdict == "ok") == (factor == 1.0)
+    assert {check.dtype for check in rule.report.checks if check.status != "skipped"} == {"float32"}

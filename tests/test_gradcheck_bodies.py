@@ -276,3 +276,22 @@ def test_second_order_of_a_rule_that_reads_half_of_a_symmetric_matrix():
     report = gradcheck(determinant, jnp.asarray([[2.0, 0.5], [0.5, 1.5]]))
     assert report.ok, report
     assert "second differences" in [c.name for c in report.checks if c.status == "passed"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_library_that_takes_single_precision_alone(factor):
+    """In float64 it is traced, and raises when it runs."""
+
+    def host(x):
+        if x.dtype != np.float32:
+            raise TypeError("float32 alone")
+        return np.sin(x)
+
+    def sine(x):
+        return jax.pure_callback(host, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    report = FIRST_ORDER(with_rule(sine, jnp.cos, factor), POINT.astype(np.float32))
+    assert failed(report) == (set() if factor == 1.0 else {"finite differences"})
+    (skipped,) = [check for check in report.checks if check.name == "all"]
+    assert (skipped.status, skipped.dtype) == ("skipped", "float64")
+    assert "float32 alone" in str(report)

@@ -28,6 +28,9 @@ _KEPT = 128
 # Frames of JAX and of the checker say nothing about who raised.
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
+_DOORS = tuple(
+    os.path.join(os.path.dirname(_HERE[:-1]), f"_{n}.py") for n in ("audit", "gradcheck")
+)
 # From here on the time to run outweighs the time to compile.
 LARGE = 100_000
 
@@ -194,10 +197,12 @@ def each(function: Callable, rows: Any) -> Any:
 
 def one_line(error: BaseException) -> str:
     """Return an exception in one line, with the place outside of JAX that raised it."""
-    text = str(error).strip()
-    said = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}".rstrip(": ")
+    lines = str(error).strip().splitlines() or [""]
+    # What a callback raises comes as the text of its traceback.
+    line = lines[-1] if "Traceback (most recent call last)" in lines[0] else lines[0]
+    said = f"{type(error).__name__}: {line}".rstrip(": ")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith((_JAX, _HERE, "<frozen")):
+        if not frame.filename.startswith((_JAX, _HERE, *_DOORS, "<frozen")):
             name = os.path.basename(frame.filename)
             return f"{said} ({name}:{frame.lineno} in {frame.name})"
     return said
