@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.engine import sharding
 from train.engine import trainer as module
 from train.engine.hyperparameters import hyperparameters
 from train.engine.input_pipeline import Data, Sets
@@ -98,6 +99,36 @@ def test_a_single_gradient_that_is_infinite_is_a_divergence():
     (step, message) = subject.diverged[0]
     assert step == 2
     assert message.startswith("the largest gradient norm is inf after step 2;")
+
+
+def test_what_evaluates_is_compiled_before_a_step_is_done(monkeypatch):
+    """Where a signal ends the compilation, no step is lost by it."""
+    subject, asked = make(np.ones((1, 2)), eval_every=2, gradient_norms=True), []
+    functions = {name: getattr(subject, name) for name in
+                 ("_evaluate", "_gradient_norms", "_train_segment")}  # fmt: skip
+    for name, function in functions.items():
+
+        def prepare(*arguments, name=name, prepare=function.prepare):
+            asked.append((name, subject.step))
+            return prepare(*arguments)
+
+        monkeypatch.setattr(function, "prepare", prepare)
+    training = subject.train([2], lambda *_: None)
+    next(training)
+    asked.clear()
+    next(training)
+    before = [name for name, step in asked if step == 0]
+    assert before == ["_evaluate", "_evaluate", "_gradient_norms", "_train_segment"]
+
+
+def test_a_step_takes_the_memory_of_the_state_before_it():
+    subject = make(np.ones((1, 2)), eval_every=2)
+    training = subject.train([2], lambda *_: None)
+    next(training)
+    before, data = jax.tree.leaves(subject.state), jax.tree.leaves(subject._sets.train)
+    next(training)
+    assert any(leaf.is_deleted() for leaf in before)
+    assert not any(leaf.is_deleted() for leaf in data)
 
 
 def test_the_memory_beside_the_states_is_that_of_the_data_and_of_one_program_at_a_time():
@@ -269,3 +300,48 @@ def test_the_last_run_fills_up_the_devices(monkeypatch, runs):
     assert set(spread.rows[runs:]) <= {runs - 1}
     assert len(spread.rows) == math.ceil(runs / devices) * devices
     assert Spread("batch", runs, None).rows == list(range(runs))
+
+
+@pytest.mark.parametrize("shard", ["runs", "batch"])
+def test_one_device_has_every_run(shard):
+    spread = Spread(shard, 3, None)
+    assert spread.own is spread.shared is spread.indices is None
+    assert spread.here == {0, 1, 2}
+    assert spread.rows_together == 3
+    sets = Sets(None, None, None)
+    assert spread.placed(sets) is sets
+    taken = {run: np.full((2, 4), run) for run in range(3)}
+    found = spread.assembled(taken)
+    np.testing.assert_array_equal(found, np.stack([taken[run] for run in range(3)]))
+
+
+def test_four_devices_have_their_runs_or_parts(monkeypatch):
+    monkeypatch.undo()
+    if len(jax.devices("cpu")) < 4:
+        pytest.skip("needs four devices")
+    four = jax.devices("cpu")[:4]
+    monkeypatch.setattr(jax, "devices", lambda *_: four)
+    images = [jnp.zeros((count, 1)) for count in (8, 9)]
+    sets = Sets(*[Data(x, x[:, 0], jnp.zeros(1), jnp.float32(1)) for x in (*images, images[0])])
+    for shard, rows, parts in (("runs", 8, (8, 9, 8)), ("batch", 5, (8, 9, 2))):
+        spread = Spread(shard, 5, None)
+        assert len(spread.rows) == rows
+        assert spread.here == set(range(5))
+        placed = spread.placed(sets)
+        assert [len(of.x.addressable_shards[0].data) for of in placed] == list(parts)
+        assert all(len(of.scale.sharding.device_set) == 4 for of in placed)
+        assert spread.placed(sets._replace(validation=None)).validation is None
+        taken = {run: np.full((2, 4), run) for run in range(5)}
+        found = spread.assembled(taken)
+        np.testing.assert_array_equal(found, np.stack([taken[run] for run in spread.rows]))
+        shape = found.addressable_shards[0].data.shape
+        assert shape == {"runs": (2, 2, 4), "batch": (5, 2, 1)}[shard]
+    spread = Spread("runs", 5, None)
+    for platform, rows in (("cpu", 8), ("gpu", 2)):  # The devices of a CPU share its memory.
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        assert spread.rows_together == rows
+    assert Spread("runs", 1, None).own is None
+
+
+def test_a_cpu_computes_one_run_at_a_time_and_others_all():
+    assert [sharding.choose_lockstep(name, 7) for name in ("cpu", "gpu", "tpu")] == [1, 7, 7]
