@@ -228,6 +228,8 @@ def test_what_is_said_above_the_table(monkeypatch, capsys):
         "More devices: a run trains on one device, and no group has more than 4.",
         "More than 4 devices save no time; compiling takes 1.0 min on any number of them.",
     ]
+    costs_shown.show(GROUPS[:1], FOUND[:1], 1, console)
+    assert " on 1 device; 30.0 s of it " in capsys.readouterr().out
     costs_shown.show(GROUPS[:1], FOUND[:1], 2, console, "batch")
     said = capsys.readouterr().out
     assert said.startswith("time    about 1.5 min on 2 devices; 30.0 s of it to compile, once\n")

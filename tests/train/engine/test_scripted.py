@@ -84,11 +84,11 @@ def one_device(monkeypatch):
 
 def test_the_norms_are_those_of_the_last_batch_before_an_evaluation():
     """Each is the number of its example; in the first epoch these come in their order."""
-    subject = make(np.ones((1, 6)), eval_every=2, gradient_norms=True)
-    found = evaluations(subject, [2])
+    subject = make(np.ones((1, 6)), eval_every=3, gradient_norms=True)
+    found = evaluations(subject, [3])
     assert found[0][0].get("gradient_norm_mean") is None
-    (record,) = found[2]
-    assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (5.5, 7.0)
+    (record,) = found[3]
+    assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (9.5, 11.0)
 
 
 def test_a_single_gradient_that_is_infinite_is_a_divergence():
@@ -329,6 +329,7 @@ def test_four_devices_have_their_runs_or_parts(monkeypatch):
         assert spread.here == set(range(5))
         placed = spread.placed(sets)
         assert [len(of.x.addressable_shards[0].data) for of in placed] == list(parts)
+        assert (spread.over_examples(len) is len) == (shard == "runs")
         assert all(len(of.scale.sharding.device_set) == 4 for of in placed)
         assert spread.placed(sets._replace(validation=None)).validation is None
         taken = {run: np.full((2, 4), run) for run in range(5)}
@@ -341,6 +342,24 @@ def test_four_devices_have_their_runs_or_parts(monkeypatch):
         monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
         assert spread.rows_together == rows
     assert Spread("runs", 1, None).own is None
+
+
+@pytest.mark.parametrize("lockstep", [1, 2, 4])
+def test_so_many_runs_are_computed_at_a_time(lockstep):
+    """One at a time as it is, not as a batch of one."""
+    program = jax.make_jaxpr(sharding.over_runs(lambda x, shared: x @ shared, lockstep))
+    x, shared = np.arange(12, dtype=np.float32).reshape(4, 3), np.ones(3, np.float32)
+    (shape,) = {line.split(":")[1].split()[0] for line in str(program(x, shared)).splitlines()
+                if "dot_general" in line}  # fmt: skip
+    assert shape == ("f32[]" if lockstep == 1 else f"f32[{lockstep}]")
+
+
+def test_cores_that_have_runs_of_their_own_do_not_divide_loops():
+    mesh = jax.make_mesh((1,), ("runs",), devices=jax.devices("cpu")[:1])
+    assert sharding._options(mesh) == {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+    device = types.SimpleNamespace(platform="gpu")
+    other = types.SimpleNamespace(devices=np.array([device], object))
+    assert sharding._options(other) == sharding._options(None) == {}
 
 
 def test_a_cpu_computes_one_run_at_a_time_and_others_all():
