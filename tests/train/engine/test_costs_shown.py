@@ -256,7 +256,16 @@ def test_a_time_changes_its_unit_where_the_next_one_begins(seconds, words):
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 B"), (1000, "1 kB"), (999_999, "1e+03 kB"), (1e6, "1 MB"), (1e9, "1 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_501, "1 MB"),
+        (999_499_000, "999 MB"),
+        (999_501_000, "1 GB"),
+        (5e12, "5 TB"),
+    ],
 )
 def test_an_amount_changes_its_unit_where_the_next_one_begins(count, words):
     assert costs_shown.amount(count) == words

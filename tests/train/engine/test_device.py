@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -250,7 +251,9 @@ def test_fitting_is_the_largest_that_fits(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 10_500_000)
     assert Fitting(make, 6, choose=False)(jnp.float32(1)).nbytes == 10_000_000
     assert Fitting(make, 20, choose=True)(jnp.float32(1)).nbytes == 10_000_000
-    with pytest.raises(MemoryError, match=r"0\.024 GB .* --lockstep 20, .* --lockstep 6 fits"):
+    with pytest.raises(
+        MemoryError, match=r"0\.024 GB .* --lockstep 20, and 0\.0105 GB are .* 6 fits"
+    ):
         Fitting(make, 20, choose=False)(jnp.float32(1))
     monkeypatch.setattr(memory, "free_memory", lambda: 4_500_000)
     made = []
@@ -273,6 +276,22 @@ def test_one_run_at_a_time_is_compiled_once(monkeypatch):
     with pytest.raises(MemoryError, match=r"GB are needed, and .* take a smaller network"):
         one(jnp.float32(1))
     assert made == [1]
+
+
+def test_what_fitted_before_is_asked_again_where_another_training_begins(monkeypatch):
+    made = []
+    one = Fitting(lambda n: made.append(n) or jax.jit(lambda x: x + 1), 1, choose=True)
+    for free, fits in ((100, True), (100, True), (3, False)):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        one.begin_anew(contextlib.nullcontext)
+        assert one.bytes == 0
+        if fits:
+            one(jnp.float32(1))
+            assert one.bytes == 4
+            assert made == [1]
+        else:
+            with pytest.raises(MemoryError):
+                one(jnp.float32(1))
 
 
 def test_other_shapes_are_compiled_anew(monkeypatch):

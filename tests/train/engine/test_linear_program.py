@@ -16,13 +16,13 @@ from train.engine.program import make_program, metrics
 CLASSES, RATE = 3, 0.5
 
 
-def made(loss="softmax_cross_entropy", weight=None, **numbers):
-    """A program by sgd, the numbers of a run, five examples, the first state, and its weights."""
+def made(loss="softmax_cross_entropy", weight=None, rule="sgd", **numbers):
+    """A program by a rule, the numbers of a run, five examples, and the first state."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 2)).astype(np.float32)
     labels = np.array([0, 2, 1, 1, 2], np.int32)
     y = rng.normal(size=(5, CLASSES)).astype(np.float32) if loss == "squared_error" else labels
-    program = make_program(lambda hyper: nets.mlp((CLASSES,)), (2,), "sgd", loss=loss)
+    program = make_program(lambda hyper: nets.mlp((CLASSES,)), (2,), rule, loss=loss)
     hyper = hyperparameters({"learning_rate": RATE, **numbers})
     data = Data(x, y, jnp.float32([1.0, -2.0]), jnp.float32([0.5, 3.0]), weight)
     data = jax.tree.map(jnp.asarray, data)
@@ -93,6 +93,20 @@ def test_an_epoch_of_batches_of_which_the_last_is_filled_up(weighted):
     np.testing.assert_allclose(sums, expected, rtol=1e-5)
     for leaf, other in zip(linear(after), (weights, biases), strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_optimizer_starts_anew_at_step_0_alone():
+    program, hyper, data, state = made(rule="adagrad")
+    epoch, batches = jax.jit(program.train_batches), jnp.int32([[0, 1, 2]])
+
+    def after(step, moments):
+        begun = state._replace(step=jnp.int32(step), moments=moments)
+        return linear(epoch(begun, hyper, data, batches, jnp.int32(1))[0])
+
+    others = jax.tree.map(lambda leaf: leaf + jnp.asarray(7, leaf.dtype), state.moments)
+    for step, same in ((0, True), (1, False)):
+        pairs = zip(after(step, state.moments), after(step, others), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs) == same
 
 
 @pytest.mark.parametrize("numbers", [{}, {"l2": 0.25, "label_smoothing": 0.3}])

@@ -171,6 +171,7 @@ def test_a_run_that_is_stopped_does_not_diverge_later():
     found = evaluations(subject, [8])
     assert list(found) == [0, 2, 4, 6, 8]
     assert subject.stopped == {0: 4}
+    assert "best" not in subject.snapshot()[0]
     assert subject.diverged == {}
     assert found[8][1]["train_loss"] == 1
     # Where a run stops, it ends, and is tested.
@@ -219,6 +220,7 @@ def test_the_best_parameters_are_those_of_the_lowest_validation_loss():
     assert subject.on_host(subject.learned)["params"]["step"].tolist() == [2, 8]
     assert [record["test_loss"] for record in found[8]] == [2, 1]
     assert [record["test_accuracy"] for record in found[8]] == [2 / EXAMPLES, 8 / EXAMPLES]
+    assert subject.snapshot()[0]["best"]["params"]["step"].tolist() == [2, 8]
 
 
 def test_a_resumed_training_has_the_seconds_from_before():
