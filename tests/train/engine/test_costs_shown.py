@@ -213,6 +213,18 @@ def test_the_table_adds_times_and_programs_but_not_memory():
     assert "all 6 9 10 MB 2.5 min" in lines
 
 
+def test_the_table_is_as_narrow_as_it_can_be():
+    """One group is all there is; a line under the headings parts them from it."""
+    console = Console(width=100, record=True)
+    console.print(costs_shown.table(GROUPS[:1], FOUND[:1], 2))
+    assert console.export_text().splitlines() == [
+        "                                        memory  memory         ",
+        "group  runs  steps  lockstep  programs   a run  in all     time",
+        "─" * 63,
+        "all       4    100         1         4    2 MB   10 MB  1.0 min",
+    ]
+
+
 def test_what_is_said_above_the_table(monkeypatch, capsys):
     monkeypatch.setattr(costs_shown, "free_memory", lambda: 3_000_000_000)
     console = types.SimpleNamespace(print=lambda table: None)

@@ -264,6 +264,20 @@ def test_a_mean_is_over_the_steps_since_the_evaluation_before():
     assert [step for step, records in found.items() if records[0]["test_loss"]] == [6, 8]
 
 
+def test_where_all_runs_diverge_no_further_step_is_done(monkeypatch):
+    """Not even to the next evaluation."""
+    monkeypatch.setattr("train.engine.segments.LONGEST_SEGMENT", 2)
+    subject = make(np.full((2, 8), math.inf), eval_every=4)
+    assert list(evaluations(subject, [8])) == [0, 2]
+    assert subject.step == 2
+
+
+def test_what_is_like_a_tree_has_its_shapes_for_other_runs():
+    subject = make(np.ones((2, 4)))
+    tree = {"a": np.zeros((2, 3, 5), np.int8)}
+    assert subject.like(tree, 7) == {"a": jax.ShapeDtypeStruct((7, 3, 5), np.int8)}
+
+
 def test_a_mean_is_taken_in_float64():
     """In float32 what is small beside the others would be lost."""
     losses = np.float32([1.0, 3e-8])
