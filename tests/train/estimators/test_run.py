@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import types
 import warnings
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from jaxnets import layers, nets
 from train.engine.optimizers import CONSTANT
 from train.estimators import grouping, training
 from train.estimators.architecture import (
@@ -232,6 +234,27 @@ def test_a_head_says_what_shape_it_returns(head):
     y, state = _HEADS[head].apply({}, {}, np.arange(6.0).reshape(2, 3))
     assert (y.shape, state) == ((2, *shape), {})
     np.testing.assert_array_equal(scores(head, y), np.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize(("drops", "dropout"), [(True, 0.25), (False, 0.0)])
+def test_the_network_is_a_perceptron_of_the_widths(monkeypatch, drops, dropout):
+    asked = []
+    monkeypatch.setattr(nets, "mlp", lambda *words, **named: asked.append((words, named)) or net)
+    net, numbers = layers.flatten, types.SimpleNamespace(dropout=0.25)
+    shape = SHAPE._replace(drops=drops, activation="logistic", norm="rms", head="softmax")
+    assert shape._network(numbers) is net  # The outputs are logits.
+    named = {"activation": "sigmoid", "norm": "rms", "dropout": dropout}
+    assert asked == [(([5, 1],), named)]
+    assert shape._replace(head="logistic")._network(numbers) is not net
+
+
+def test_a_held_set_is_as_large_as_its_rows():
+    """Of more than 256 another program is compiled for every eighth more."""
+    sizes = [10, 200, 300, 320, 321]
+    runs = [run_of(held=(np.arange(n), np.ones((n, 1)), None)) for n in sizes]
+    groups = grouped(runs)
+    assert [held for (_, _, held, _) in groups] == [256, 320, 352]
+    assert [len(group) for group in groups.values()] == [2, 2, 1]
 
 
 def test_statistics_are_cut_to_the_widths_of_their_layers():
