@@ -240,7 +240,7 @@ def test_a_head_says_what_shape_it_returns(head):
 def test_the_network_is_a_perceptron_of_the_widths(monkeypatch, drops, dropout):
     asked = []
     monkeypatch.setattr(nets, "mlp", lambda *words, **named: asked.append((words, named)) or net)
-    net, numbers = layers.flatten, types.SimpleNamespace(dropout=0.25)
+    net, numbers = layers.Relu(), types.SimpleNamespace(dropout=0.25)
     shape = SHAPE._replace(drops=drops, activation="logistic", norm="rms", head="softmax")
     assert shape._network(numbers) is net  # The outputs are logits.
     named = {"activation": "sigmoid", "norm": "rms", "dropout": dropout}
