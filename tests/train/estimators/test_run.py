@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from jaxnets import layers, nets
 from train.engine.optimizers import CONSTANT
+from train.engine.program import State
 from train.estimators import grouping, training
 from train.estimators.architecture import (
     _HEADS,
@@ -144,8 +145,52 @@ def test_it_warns_where_there_were_no_more_epochs(epochs, changes, warned):
         warnings.simplefilter("always")
         run.warn()
     assert [w.category for w in found] == [ConvergenceWarning] * warned
+    if warned:
+        run.waited = 1  # It would have waited for one more.
+        with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(7\) reached"):
+            run.warn()
     run.waited = 2
     run.warn()  # It gave up in its last epoch: no warning, which would be an error here.
+
+
+def test_it_starts_from_its_own_arrays_or_with_moments_of_0():
+    like = State(
+        None, None, [{"weight": np.zeros((4, 5)), "bias": np.zeros(5)}], [], np.zeros(3, np.float32)
+    )
+    run = run_of(SHAPE._replace(hidden=()))
+    run.coefs, run.intercepts = [np.ones((3, 1))], [np.full(1, 2.0)]
+    run.key, run.step, run.moments = 7, 5, np.ones(3)
+    state = run.start(like)
+    assert (int(state.step), state.step.dtype) == (5, np.int32)
+    assert (state.key.tolist(), state.key.dtype) == ([0, 7], np.uint32)
+    assert (state.moments.tolist(), state.moments.dtype) == ([1] * 3, np.float32)
+    assert state.params[0]["weight"].sum() == 3
+    assert run.best is None
+    run.moments, run.held = np.ones(4), (np.arange(2), np.ones(2), None)
+    state = run.start(like)  # Of another shape: the optimizer starts anew.
+    assert (int(state.step), state.moments.tolist()) == (0, [0] * 3)
+    assert run.best == (state.params, state.statistics)
+
+
+@pytest.mark.parametrize("with_moments", [True, False])
+def test_it_resumes_where_an_estimator_is(with_moments):
+    estimator = types.SimpleNamespace(
+        _others="others", t_=60, _no_improvement_count=3, _moments=("moments", 9)
+    )
+    run = run_of()
+    run.resume(estimator, with_moments)
+    assert (run.others, run.seen, run.waited) == ("others", 60, 3)
+    assert (run.moments, run.step) == (("moments", 9) if with_moments else (None, 0))
+    assert (run.loss_curve, run.best_loss, run.best_score) == ([], math.inf, -math.inf)
+    estimator.loss_curve_, estimator.validation_scores_ = [0.5], None
+    estimator.best_loss_, estimator.best_validation_score_ = 0.25, None
+    run.resume(estimator, with_moments)
+    assert (run.loss_curve, run.scores) == ([0.5], [])
+    assert (run.best_loss, run.best_score) == (0.25, -math.inf)
+    estimator.best_loss_, estimator.best_validation_score_ = None, 0.75
+    estimator.validation_scores_ = [0.75]
+    run.resume(estimator, with_moments)
+    assert (run.scores, run.best_loss, run.best_score) == ([0.75], math.inf, 0.75)
 
 
 # --- programs ------------------------------------------------------------------------------------
