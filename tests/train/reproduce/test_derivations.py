@@ -55,3 +55,25 @@ def test_the_report_is_wrong_and_the_correction_right(erratum):
     says, right, automatic = erratum.numbers()
     np.testing.assert_allclose(right, automatic, rtol=1e-9, atol=1e-12)
     assert says.shape != automatic.shape or not np.allclose(says, automatic, rtol=1e-2, atol=1e-3)
+
+
+def test_what_the_reports_say_is_their_formula():
+    """Each by a property of its own: a sign, a part that is cut off, a part that is missing."""
+    says, right, _ = ERRATA["E1"][0].numbers()
+    np.testing.assert_allclose(says, -right)
+    assert says.sum() == pytest.approx(0)
+    says, right, _ = ERRATA["A1"][0].numbers()
+    assert (says >= 0).all()
+    passed = right != 0  # Where the ReLU lets the gradient through.
+    np.testing.assert_allclose(says[passed], np.maximum(right[passed], 0))
+    # Of the softmax of a vector, the gradient along (1, ..., 1) is 0; of the report's it is not.
+    says, right, _ = ERRATA["B7"][0].numbers()
+    assert right.sum() == pytest.approx(0)
+    assert abs(says.sum()) > 0.1
+    # The report's gradient of the first weights has the shape of the second ones' input.
+    says, right, _ = ERRATA["C0"][0].numbers()
+    assert (says.shape, right.shape) == ((10, 10), (4, 10))
+    # With the rows mixed, the parts that the others add do not cancel within a row, but in all.
+    says, right, _ = ERRATA["D1"][0].numbers()
+    np.testing.assert_allclose(right.sum(1), 0, atol=1e-12)
+    assert (np.abs(says.sum(1)) > 0.1).any()
