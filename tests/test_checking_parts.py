@@ -97,7 +97,7 @@ X, W, V = jnp.asarray([1.0, -2.0]), jnp.asarray([3.0, 0.5]), jnp.asarray([0.25, 
 RULES = {
     # The gradient of x, which is w times dy, and what is said of it.
     "right": (lambda x, w, v, dy: w * dy, ""),
-    "no w": (lambda x, w, v, dy: dy, "; a term is missing that depends on w"),
+    "no w": (lambda x, w, v, dy: 0 * w * dy, "; a term is missing that depends on w"),
     "a factor": (lambda x, w, v, dy: 1.5 * w * dy, "; no error where w is 0"),
     "too much of v": (lambda x, w, v, dy: w * dy + v, "; no error where v is 0"),
     "v for w": (lambda x, w, v, dy: v * dy, "; a term is missing that depends on w"),
@@ -107,11 +107,14 @@ RULES = {
 }
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-10])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_missing_term_is_named_by_what_it_depends_on(rule):
+def test_a_missing_term_is_named_by_what_it_depends_on(rule, scale):
+    """Beside the gradient's own size, whatever it is."""
     gradient, said = RULES[rule]
     function = ruled(lambda kept, dy: (gradient(*kept, dy), kept[0] * dy, jnp.zeros_like(kept[2])))
-    case = draw_case(function, (X, W, V), {}, np.random.default_rng(0))
+    scaled = scale * X, scale * W, scale * V
+    case = draw_case(function, scaled, {}, np.random.default_rng(0))
     found = causes.missing_term(case, 0)
     if rule == "right":  # There is no error anywhere.
         assert found == "; no error where w or v is 0"
