@@ -397,6 +397,22 @@ def test_equal_arrays_have_equal_contents():
     assert programs.contents_of(one) != one
 
 
+def test_what_runs_once_is_compiled_without_passes():
+    assert programs._QUICK.get("xla_backend_optimization_level", 0) == 0
+    assert programs._QUICK.get("xla_cpu_parallel_codegen_split_count", 1) == 1
+    assert not programs._QUICK.get("xla_cpu_use_fusion_emitters", False)
+    assert programs._QUICK.get("xla_llvm_disable_expensive_passes", True)
+
+
+@pytest.mark.parametrize(("large", "given_back"), [(3, 1), (4, 0)])
+def test_memory_is_given_back_before_a_large_program_runs(monkeypatch, large, given_back):
+    freed = []
+    monkeypatch.setattr(programs, "LARGE", large)
+    monkeypatch.setattr(programs, "_give_back_memory", lambda: freed.append(1))
+    assert programs.run(lambda x: x + 1.0, np.zeros(3, np.float32)).tolist() == [1, 1, 1]
+    assert len(freed) == given_back
+
+
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
     known = {"xla_a": 1, "xla_b": 2}
     monkeypatch.setattr(programs, "_QUICK", dict(known))
