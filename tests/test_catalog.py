@@ -90,7 +90,9 @@ def test_probabilities_add_up_to_1_and_stay_away_from_0():
     # Of logits from -2 to 2: the least is 1 beside two of e^4.
     assert 1 / (1 + 2 * np.exp(4)) < p.min() < 0.03
     assert np.exp(4) / (np.exp(4) + 2) > p.max() > 0.9
-    np.testing.assert_allclose(drawn(_catalog._distributions, 50, 4, 3).sum(-1), 1, rtol=1e-6)
+    p = drawn(_catalog._distributions, 50, 4, 3)
+    assert p.shape == (50, 4, 3)
+    np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-6)
 
 
 def test_classes_are_all_that_there_are():

@@ -496,7 +496,9 @@ def test_a_report_is_ok_where_each_gradient_passed_in_some_dtype():
     assert Report("f", (passed,)).ok
     assert Report("f", (doubtful, wide)).ok
     assert not Report("f", (doubtful,)).ok
-    assert Report("f", (doubtful,)).unchecked == "nothing was checked: too loose"
+    skipped = check("vmap", "skipped", message="no rows")
+    assert Report("f", (doubtful, skipped)).unchecked == "nothing was checked: too loose"
+    assert Report("f", (skipped,)).unchecked == "nothing was checked: no rows"
     other = check("vjp", "inconclusive", message="no reference", gradient="w")
     found = Report("f", (passed, other))
     assert found.unchecked == "gradient of w was not checked: no reference"
@@ -547,7 +549,9 @@ def test_a_report_says_causes_before_symptoms():
 
 def test_a_report_as_json_has_no_number_that_json_lacks():
     infinite = Check("vjp", "float32", "failed", "wrong", float("inf"), "x")
-    found = json.loads(Report("f", (check("value"), infinite), "autodiff", ("n",)).to_json())
+    text = Report("f", (check("value"), infinite), "autodiff", ("n",)).to_json()
+    assert text.startswith('{\n  "function": "f",\n')
+    found = json.loads(text)
     assert found == {
         "function": "f", "ok": False, "unchecked": "nothing was checked: wrong",
         "reference": "autodiff", "held": ["n"], "expect": "",
