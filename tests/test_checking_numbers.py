@@ -1,5 +1,6 @@
 """What the checker allows, and what it makes of differences: numbers that can be worked out."""
 
+import dataclasses
 import types
 
 import jax
@@ -441,8 +442,9 @@ def test_where_autodiff_does_not_run_the_entry_is_named(monkeypatch):
     assert found.message == "along entry [1] it gives 3"
     np.testing.assert_array_equal(lines.asked[0][2], [1, 0])  # An entry of 0 by 1.
     np.testing.assert_array_equal(lines.asked[1][2], [0, 2])
-    found, slope, _ = blamed(monkeypatch, error, ["agrees"] * 64, np.ones(64))
+    found, slope, lines = blamed(monkeypatch, error, ["agrees"] * 64, np.ones(64))
     assert found is slope  # No entry alone is wrong.
+    assert len(lines.asked) == 64
     found, slope, lines = blamed(monkeypatch, error, [], np.ones(65))
     assert found is slope
     assert lines.asked == []
@@ -464,6 +466,29 @@ def line(values, expected, *, step=0.5, noise=0.0, typical=1.0, size=1.0, larges
 
 def values_of(function, step=0.5):
     return [function(step * time) for time in (0.0, 1.0, -1.0, 0.5, -0.5)]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_values_and_slopes_along_a_line(eager):
+    """Of 0.25 x + 0.5 w, for the cotangent (1, -0.5), where x moves by d."""
+    x, w, d = np.float32([8.0, 4.0]), np.float32([2.0, 6.0]), np.float32([3.0, 2.0])
+    case = draw_case(lambda x, w: 0.25 * x + 0.5 * w, (jnp.asarray(x), jnp.asarray(w)), {},
+                     np.random.default_rng(0))  # fmt: skip
+    case = dataclasses.replace(case, cotangents=[np.float32([1.0, -0.5])], eager=eager)
+    lines = _Lines(case, case.explicit)
+    times = jnp.float32([0.0, 1.0, -1.0])
+    directions = [jnp.asarray(d), jnp.zeros(2)]
+    sums, size, expected, typical, noise, largest = lines._program(
+        [jnp.asarray(x), jnp.asarray(w)], directions, times, lines.pools
+    )
+    np.testing.assert_allclose(sums, [3 - 2, 3.75 - 2.25, 2.25 - 1.75])
+    np.testing.assert_allclose(
+        [size, expected, typical, largest], [5, 0.5, np.hypot(0.75, 0.25), 0.5], rtol=1e-6
+    )
+    if eager:  # Eight units in the last place of the terms' size.
+        assert noise == pytest.approx(5 * 8 * EPS)
+    else:
+        assert EPS / 10 < noise < 20 * EPS
 
 
 def test_a_slope_is_exact_for_a_polynomial_of_fourth_order():
