@@ -180,7 +180,8 @@ def rounded(*values, spread=0.0, epsilon=0.0):
 
 def test_float64_is_no_reference_where_the_function_is_another_there():
     """It differs by more than a twentieth, and by more than rounding explains."""
-    for off, spread, same in ((0.19, 0.0, True), (0.21, 0.0, False), (0.21, 1e-4, True)):
+    cases = (0.19, 0.0, True), (0.21, 0.0, False), (0.2995, 1e-4, True), (0.30005, 1e-4, False)
+    for off, spread, same in cases:
         given, exact = rounded([1.0, 4.0 + off], spread=spread), rounded([1.0, 4.0])
         found = reference._expected(given, exact)
         assert found.values[0][1] == (4.0 if same else 4.0 + off)
@@ -260,6 +261,59 @@ def test_the_first_way_to_a_reference_that_works_is_taken(
     if given is WIDE:  # It is not done twice.
         assert given_results == ""
         assert len(asked) == 1
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_autodiff_differentiates_twice_where_that_works(monkeypatch, twice):
+    """Of two outputs and one argument; what was measured in a narrow dtype is handed on."""
+    asked = []
+
+    def spread(function, arguments, rng, narrow, key):
+        asked.append((len(arguments), narrow, key))
+        if len(arguments) == 3 and not twice:
+            raise TypeError("no second order")
+        return rounded(*[[float(n)] for n in range(4 if len(arguments) == 3 else 3)])
+
+    monkeypatch.setattr(reference, "rounding_spread", spread)
+    case = types.SimpleNamespace(
+        floats=[1], cotangents=[1, 2], directions=[1], key=lambda name: name, twin=None
+    )
+    found = reference.by_autodiff(case, None, FOUND)
+    assert [value.tolist() for value in found.first.values] == [[0], [1], [2]]
+    assert len(found.first.spreads) == len(found.first.epsilons) == 3
+    assert asked[0][0] == 3
+    assert asked[0][2] == "both orders"
+    assert len(asked[0][1].values) == 2
+    if twice:
+        assert [value.tolist() for value in found.second.values] == [[3]]
+        assert len(found.second.spreads) == len(found.second.epsilons) == 1
+    else:
+        assert found.second is None
+        assert asked[1] == (2, FOUND.first, "first order")
+        reference.by_autodiff(case, None, None)
+        assert asked[-1] == (2, None, "first order")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_without_a_gradient_the_values_alone_are_known(monkeypatch, works):
+    def spread(function, arguments, rng):
+        if not works:
+            raise TypeError("it looks at concrete values")
+        return rounded([0.5, -0.25], spread=EPS, epsilon=EPS)
+
+    monkeypatch.setattr(reference, "rounding_spread", spread)
+    case = types.SimpleNamespace(
+        floats=[1, 2], explicit=None, run=lambda *a: [np.float32([0.5, -0.25])]
+    )
+    found = reference.values_alone(case, None)
+    assert found.gradients is found.second is None
+    assert found.probes == [None, None]
+    each = EPS if works else 8 * EPS * 0.5
+    np.testing.assert_allclose(
+        found.values.allowed[0], 16 * (each + EPS * np.array([0.5, 0.25])) + EPS * 0.5, rtol=1e-6
+    )
+    relative = max(64 * EPS, found.values.allowed[0].max() / 0.5)
+    np.testing.assert_allclose(found.relative, [relative] * 3, rtol=1e-6)
 
 
 def test_first_and_second_order_are_one_program():
