@@ -1,5 +1,6 @@
 """The small parts of the checker, on numbers that are written down."""
 
+import importlib
 import json
 import types
 
@@ -411,6 +412,23 @@ def test_memory_is_given_back_before_a_large_program_runs(monkeypatch, large, gi
     monkeypatch.setattr(programs, "_give_back_memory", lambda: freed.append(1))
     assert programs.run(lambda x: x + 1.0, np.zeros(3, np.float32)).tolist() == [1, 1, 1]
     assert len(freed) == given_back
+
+
+def test_what_was_freed_is_given_back_where_the_system_can(monkeypatch):
+    asked = []
+    library = types.SimpleNamespace(malloc_trim=asked.append)
+    monkeypatch.setattr(programs.ctypes, "CDLL", lambda name: library)
+    programs._give_back_memory()
+    assert asked == [0]  # Nothing is kept.
+    monkeypatch.setattr(programs.ctypes, "CDLL", lambda name: types.SimpleNamespace())
+    programs._give_back_memory()
+
+
+def test_the_place_of_an_error_is_outside_of_the_checker():
+    modules = [importlib.import_module(f"jaxnets.{name}") for name in ("_audit", "_gradcheck")]
+    assert {module.__file__ for module in modules} == {*programs._DOORS}
+    assert programs.__file__.startswith(programs._HERE)
+    assert jax.__file__.startswith(programs._JAX)
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):

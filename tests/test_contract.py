@@ -1,12 +1,15 @@
 """Each check of a gradient, on results that are written down."""
 
+import dataclasses
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnets._checking import contract
-from jaxnets._checking.contract import Main
+from jaxnets._checking.case import draw_case
+from jaxnets._checking.contract import Contract, Main
 from jaxnets._checking.linearity import Combination
 from jaxnets._checking.reference import Expectation, Expected
 from jaxnets._checking.verdict import Check
@@ -431,3 +434,41 @@ def test_where_one_raises_or_is_large_each_has_its_own(mapped, monkeypatch):
 def test_the_largest_entry_is_a_finite_one():
     assert contract._largest(np.array([1.0, -3.0, np.inf, np.nan])) == 3
     assert contract._largest(np.zeros(0)) == 0
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+def checked(monkeypatch, fails, *, eager=False, wanted=("jit",)):
+    """The checks of a case whose main program fails where `fails(case)` is true."""
+    asked = []
+
+    def run(case):
+        asked.append(case.eager)
+        if fails(case):
+            raise TypeError("it looks at concrete values")
+        return main_of([[[1.0]]])
+
+    monkeypatch.setattr(contract, "_run_main", run)
+    case = draw_case(lambda x: x, (jnp.ones(1),), {}, np.random.default_rng(0))
+    case = dataclasses.replace(case, eager=eager)
+    several = Contract(case, expected_of([[1.0]]), lambda name: name in wanted, None).checks()
+    return [(c.name, c.status, c.message[:33]) for c in several], asked
+
+
+def test_what_does_not_compile_is_run_operation_by_operation(monkeypatch):
+    assert checked(monkeypatch, lambda case: False) == ([("jit", "passed", "")], [False])
+    said = "raises TypeError: it looks at con"
+    found, asked = checked(monkeypatch, lambda case: not case.eager)
+    assert (found, asked) == ([("jit", "failed", said)], [False, True])
+    found, _ = checked(monkeypatch, lambda case: False, eager=True)
+    assert found == [("jit", "skipped", "f itself looks at concrete values")]
+    found, _ = checked(monkeypatch, lambda case: True)
+    assert found == [("vjp", "skipped", said)]  # Autodiff raises, too.
+
+
+def test_checks_that_are_wanted_run_in_their_order(monkeypatch):
+    names = ("forward", "dtype", "finite", "vjp", "jit")
+    found, _ = checked(monkeypatch, lambda case: False, wanted=names)
+    assert [name for name, *_ in found] == ["vjp", "forward", "dtype", "finite", "jit"]
+    assert checked(monkeypatch, lambda case: False, wanted=()) == ([], [False])

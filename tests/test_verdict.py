@@ -195,3 +195,14 @@ def test_an_error_is_said_beside_the_largest_entry():
     assert "off by 0.12 of the array's largest entry (rounding explains 0.031)" in found.message
     zero = compared([[0.0, 0.5]], [[0.0, 0.0]], [0.125])
     assert "got 0.5, expected 0 (rounding explains 0.12)" in zero.message
+
+
+def test_an_entry_that_may_not_differ_hides_no_other():
+    found = compared([[1.0, 5.0]], [[1.0, 2.0]], [np.array([0.0, 1e-3])])
+    assert found.message.startswith("array 0 at [1]: got 5, expected 2")
+    assert compared([[1.5, 2.0]], [[1.0, 2.0]], [np.array([0.0, 1e-3])]).status == "failed"
+
+
+def test_an_array_no_larger_than_its_tolerance_is_as_large_as_its_terms():
+    assert compared([[0.5]], [[0.5]], [0.5], [100.0]).status == "passed"
+    assert compared([[0.5]], [[0.5]], [0.4], [100.0]).status == "inconclusive"
