@@ -3,15 +3,16 @@
 Long: what is found in a program and how it is measured read each other.
 """
 
-import itertools
 import json
 import textwrap
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from jaxnets._checking import interpreter, programs
@@ -156,9 +157,9 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
 
     Rules are found at any depth: in jit, remat, vmap, inside of other rules, in the bodies of scan
     and while (at their first iteration's values) and in all branches of cond (those not taken at
-    the same values). The same rule at the same shapes is checked once, where it is called first. A
-    gradient that f takes inside has used its rules already: hand over the function that is to be
-    differentiated.
+    the same values). The same rule at the same shapes is checked once, where it is called first;
+    rules that one function made with other numbers are several. A gradient that f takes inside has
+    used its rules already: hand over the function that is to be differentiated.
 
     Args:
         f: any function that JAX can trace: a loss, a model, an op.
@@ -189,9 +190,11 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
         return [site.values for site in walk.sites if site.values is not None]
 
     reached = programs.run(values, *arrays.values())
+    groups: dict[Hashable, list[_Site]] = {}
+    for site in walk.sites:
+        groups.setdefault((site.name, site.place, site.shapes, site.rule), []).append(site)
     rules = []
-    for key, group in itertools.groupby(sorted(walk.sites, key=_key), key=_key):
-        sites = list(group)
+    for sites in groups.values():
         first = next((site for site in sites if site.values is not None), sites[0])
         report, measured, reason = None, None, first.reason
         if first.values is not None:
@@ -202,9 +205,10 @@ def audit(f: Callable, /, *args: Any, check: GradCheck = gradcheck, **kwargs: An
             except ValueError as error:  # Such as a rule of integers alone.
                 reason = str(error)
             measured = _costs(_named(first), values_there)
-        order = min(site.order for site in sites)
-        rules.append((order, Rule(*key[:2], len(sites), key[2], report, measured, reason)))
-    return Audit(name_of(f), tuple(rule for _, rule in sorted(rules, key=lambda pair: pair[0])))
+        rules.append(
+            Rule(first.name, first.place, len(sites), first.shapes, report, measured, reason)
+        )
+    return Audit(name_of(f), tuple(rules))
 
 
 def _checked(check: GradCheck, rule: Callable, values: list) -> Report:
@@ -231,17 +235,41 @@ def _costs(rule: Callable, values: list) -> Costs | None:
 class _Site:
     """One equation that calls a rule, alone as a jaxpr, and the values that reach it."""
 
-    order: int
     name: str
     place: str
     shapes: tuple[str, ...]
+    rule: Hashable
     call: Callable
     values: list | None
     reason: str
 
 
-def _key(site: _Site) -> tuple[str, str, tuple[str, ...]]:
-    return site.name, site.place, site.shapes
+def _likeness(value: Any, around: tuple = ()) -> Hashable:
+    """Return a key by which functions of equal code and equal variables around it are equal."""
+    if not isinstance(value, types.FunctionType):
+        if isinstance(value, jax.Array | np.ndarray):
+            return programs.contents_of(value)
+        simple = isinstance(value, bool | int | float | complex | str | None)
+        return (type(value), value) if simple else id(value)
+    if value in around:  # It calls itself.
+        return around.index(value)
+    cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]
+    variables = [cell.cell_contents for cell in cells] + list(value.__defaults__ or ())
+    return value.__code__, tuple(_likeness(one, (*around, value)) for one in variables)
+
+
+def _numbers_of(body: Any) -> Hashable:
+    """Return what a body computes, as far as two that one function made may differ in it."""
+    found = []
+    for equation in interpreter.equations(body):
+        literals = [str(a) for a in equation.invars if isinstance(a, core.Literal)]
+        params = sorted(
+            (name, value)
+            for name, value in equation.params.items()
+            if isinstance(value, bool | int | float | str)
+        )
+        found.append((equation.primitive.name, tuple(literals), tuple(params)))
+    return tuple(found), tuple(map(programs.contents_of, body.consts))
 
 
 def _named(site: _Site) -> Callable:
@@ -315,4 +343,7 @@ class _Walk:
         if inputs is not None:
             pairs = dict(zip(equation.invars, inputs, strict=False)) if atoms else {}
             given = [pairs[atom] for atom in atoms]
-        self.sites.append(_Site(len(self.sites), name, place, shapes, call, given, reason))
+        # Of one function that makes rules come several, of which one may be wrong.
+        backward = getattr(equation.params.get("bwd"), "f", None)
+        rule = _likeness(backward), _numbers_of(body)
+        self.sites.append(_Site(name, place, shapes, rule, call, given, reason))

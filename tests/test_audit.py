@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxnets import audit, gradcheck, ops
+from jaxnets._audit import _likeness
 
 X = jnp.asarray(np.random.default_rng(3).standard_normal((5, 4)), jnp.float32)
 FAST = gradcheck.replace(only=("vjp",), dtypes=("float64",))
@@ -158,3 +159,62 @@ def test_a_rule_that_was_traced_for_one_dtype_is_checked_in_it(factor):
     assert rule.shapes == ("float32[5,4]",)
     assert rule.calls == 1
     assert {check.dtype for check in rule.report.checks if check.status != "skipped"} == {"float32"}
+
+
+def of_power(power):
+    def raised(x):
+        return x**power
+
+    rule = jax.custom_vjp(raised)
+    rule.defvjp(lambda x: (raised(x), x), lambda x, dy: (3.0 * x**2 * dy,))
+    return rule
+
+
+VJP = gradcheck.replace(only=("vjp",), dtypes=("float32",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("one", "other", "verdicts"),
+    [
+        (right, wrong, ["ok", "FAILED"]),
+        (wrong, right, ["FAILED", "ok"]),
+        (of_power(3), of_power(2), ["ok", "FAILED"]),  # Its backward is that of a cube.
+        (right, with_factor(1.0), ["ok"]),
+        (of_power(3), of_power(3), ["ok"]),
+    ],
+)
+def test_rules_that_one_function_made_are_told_apart_by_their_numbers(one, other, verdicts):
+    rules = audit(lambda x: other(one(one(x))), X, check=VJP).rules
+    assert [rule.verdict for rule in rules] == verdicts
+    assert [rule.calls for rule in rules] == ([2, 1] if len(verdicts) > 1 else [3])
+
+
+def test_functions_are_alike_by_their_code_and_the_variables_around_it():
+    def made(number, array=None, function=None, *, default=1.0):
+        def f(x, default=default):
+            return number * x + array + function(x)
+
+        return f
+
+    def itself(n):
+        def f(x):
+            return n if x else f(x)
+
+        return f
+
+    key = _likeness(made(2.0, np.ones(2), made(3.0)))
+    assert key == _likeness(made(2.0, np.ones(2), made(3.0)))
+    assert hash(key) == hash(_likeness(made(2.0, np.ones(2), made(3.0))))
+    for other in (
+        made(2, np.ones(2), made(3.0)),
+        made(2.5, np.ones(2), made(3.0)),
+        made(2.0, np.zeros(2), made(3.0)),
+        made(2.0, np.ones(2), made(4.0)),
+        made(2.0, np.ones(2), made(3.0), default=2.0),
+        lambda x: x,
+    ):
+        assert _likeness(other) != key
+    assert _likeness(itself(1)) == _likeness(itself(1)) != _likeness(itself(2))
+    one, two = object(), object()
+    assert _likeness(made(one)) == _likeness(made(one)) != _likeness(made(two))

@@ -500,6 +500,36 @@ def test_arguments_have_the_names_that_a_user_would_write():
     assert name_of(f) == "f"
 
 
+def test_what_is_no_array_stands_between_those_that_are():
+    def f(x, power, w, count):
+        return x**power * w + count.astype(x.dtype)
+
+    x, w, count = jnp.ones(2), jnp.ones(2, jnp.float16), jnp.arange(2)
+    case = draw_case(
+        lambda x, power, w, count: f(x, power, w.astype(jnp.float32), count),
+        (x, 2, w, count), {}, np.random.default_rng(0),
+    )  # fmt: skip
+    assert case.names == ["x", "w", "count"]
+    assert case.float_names == ["x", "w"]
+    assert case.dtype == "float32"  # That of the first.
+    assert case.unchecked == ("power (a Python int)", "count (int32[2])")
+    (y,) = case.explicit(3 * x, 2 * w)
+    assert y.tolist() == [18, 19]
+    assert [d.dtype for d in case.directions] == [np.float32, np.float16]
+    assert [cotangent.shape for cotangent in (*case.cotangents, *case.others)] == [(2,), (2,)]
+    with pytest.raises(ValueError, match="gradcheck needs an argument that is an array of a flo"):
+        draw_case(lambda n: n * 1.0, (count,), {}, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="gradcheck needs a function with an output of a floating"):
+        draw_case(lambda x: x > 0, (x,), {}, np.random.default_rng(0))
+
+
+def test_a_complex_array_is_two_leaves():
+    case = draw_case(lambda z: z * z, (jnp.asarray([1.0 + 2.0j]),), {}, np.random.default_rng(0))
+    assert case.names == ["z.real", "z.imag"]
+    real, imaginary = case.explicit(jnp.ones(1), 2 * jnp.ones(1))
+    assert (real.tolist(), imaginary.tolist()) == ([-3], [4])
+
+
 # --- reports -------------------------------------------------------------------------------------
 
 

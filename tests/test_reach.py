@@ -265,7 +265,8 @@ def rule_of(name, *checks, calls=1, costs=None, reason="", length=16):
     """A rule whose report has these checks: dtype, status, error in ULP."""
     report = Report(name, tuple(Check("vjp", d, s, "why", u, "x") for d, s, u in checks))
     shapes = (f"float32[8,{length}]", f"float32[{length}]")
-    return Rule(name, "nets.py:7", calls, shapes, report if checks else None, costs, reason)
+    place = f"nets.py:{length}"
+    return Rule(name, place, calls, shapes, report if checks else None, costs, reason)
 
 
 RIGHT = rule_of("relu", ("float32", "passed", 8.0), ("float64", "passed", 1e6), calls=2,
@@ -294,13 +295,13 @@ def test_an_audit_is_a_table_and_the_reports_of_what_is_not_ok():
         "  rule        verdict      error    saved  time  calls",
         "  relu        ok           9.5e-07  0.50   0.50  2",
         "    float32[8,16] float32[16]",
-        "    nets.py:7",
+        "    nets.py:16",
         "  layer_norm  FAILED       2.5e-01  -      -     1",
         "    float32[8,9] float32[9]",
-        "    nets.py:7",
+        "    nets.py:9",
         "  gelu        not checked  -        -      -     1",
         "    float32[8,16] float32[16]",
-        "    nets.py:7",
+        "    nets.py:16",
         "  error: beside the largest entry; saved, time: beside autodiff's",
     ]
     assert lines[12] == ""
@@ -311,16 +312,25 @@ def test_an_audit_is_a_table_and_the_reports_of_what_is_not_ok():
 
 
 def test_an_audit_as_json_has_a_report_for_each_rule_that_was_checked():
-    found = json.loads(Audit("loss", (RIGHT, UNSEEN)).to_json())
+    text = Audit("loss", (RIGHT, UNSEEN)).to_json()
+    assert text.startswith('{\n  "function": "loss",\n')
+    found = json.loads(text)
     assert (found["function"], found["ok"]) == ("loss", False)
     right, unseen = found["rules"]
     assert right["report"]["function"] == "relu"
     assert unseen.pop("report") is None
     assert unseen == {
-        "name": "gelu", "place": "nets.py:7", "calls": 1,
+        "name": "gelu", "place": "nets.py:16", "calls": 1,
         "shapes": ["float32[8,16]", "float32[16]"], "verdict": "not checked",
         "reason": UNSEEN.reason,
     }  # fmt: skip
+
+
+def test_costs_are_beside_autodiffs_where_these_are_known():
+    for theirs, said in ((cost(0.25), "4.00"), (cost(0.0), "-"), (Cost(*[np.nan] * 5), "-")):
+        rule = dataclasses.replace(RIGHT, costs=Costs("relu", 32, cost(1.0), theirs))
+        row = str(Audit("loss", (rule,))).splitlines()[2].split()
+        assert row[3:] == [said, said, "2"]
 
 
 def test_a_long_list_of_shapes_is_wrapped():
@@ -359,3 +369,56 @@ def test_rules_are_listed_in_the_order_in_which_they_are_called(monkeypatch):
 )  # fmt: skip
 def test_arrays_are_what_a_program_is_traced_with(leaf, expected):
     assert _audit._is_array(leaf) is expected
+
+
+def reached(monkeypatch, program, *arguments):
+    """The values that reach each rule, in the order of the rules."""
+    monkeypatch.setattr(_audit, "costs", lambda *arguments: None)
+    seen = []
+
+    def check(rule, *values):
+        seen.append([np.asarray(value).tolist() for value in values])
+        return Report("rule", ())
+
+    audit(program, *map(jnp.asarray, arguments), check=check)
+    return seen
+
+
+def test_values_are_those_of_the_first_turn_of_a_loop(monkeypatch):
+    rule, factor = off_by(0.0), jnp.float32(5.0)
+
+    def scanned(x, rows, **options):
+        def body(carry, row):
+            return carry + 1.0, rule(row * factor)
+
+        return jax.lax.scan(body, x, rows, **options)
+
+    rows = np.float32([1.0, 2.0, 3.0])
+    assert reached(monkeypatch, scanned, 10.0, rows) == [[5.0]]
+    backwards = reached(monkeypatch, lambda *a: scanned(*a, reverse=True), 10.0, rows)
+    assert backwards == [[15.0]]
+    carried = reached(
+        monkeypatch,
+        lambda x, rows: jax.lax.scan(lambda c, row: (rule(c) + row * factor, None), x, rows),
+        10.0, rows,
+    )  # fmt: skip
+    assert carried == [[10.0]]
+
+    def looped(x, limit):
+        return jax.lax.while_loop(
+            lambda state: rule(state[1] * 2.0) < limit,
+            lambda state: (state[0] + 1, off_by(0.0, 1.0)(state[1] * 3.0)),
+            (0, x),
+        )
+
+    assert sorted(reached(monkeypatch, looped, 7.0, 1.0)) == [[14.0], [21.0]]
+
+
+def test_values_are_the_same_in_all_branches(monkeypatch):
+    one, two = off_by(0.0), off_by(0.0, 1.0)
+
+    def branched(x, y):
+        return jax.lax.cond(x > 0, lambda y: one(y + 1.0), lambda y: two(y + 2.0), y)
+
+    for x in (1.0, -1.0):
+        assert sorted(reached(monkeypatch, branched, x, 7.0)) == [[8.0], [9.0]]
