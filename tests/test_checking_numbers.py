@@ -364,6 +364,7 @@ def test_what_is_said_of_a_slope(slope, status, message):
     found = differences._as_check("f", types.SimpleNamespace(dtype="float64"), "x", slope, "x")
     assert (found.name, found.dtype, found.status, found.gradient) == ("f", "float64", status, "x")
     assert found.message.startswith(message)
+    assert found.ulps == 0
     assert bool(found.message) == bool(message)
 
 
@@ -558,6 +559,21 @@ def test_a_slope_is_exact_for_a_polynomial_of_fourth_order():
     cubic = values_of(lambda t: 3 * t + 0.25 * t**3)
     assert line(cubic, 3.0).verdict == "hidden"  # The step explains a twentieth.
     assert "gives 4, central differences 3 " in line(cubic, 4.0).message
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "verdict"),
+    [
+        # Of the slope from a step to its half: a hundred-thousandth, or the step squared.
+        (1e-3, 0.9e-5, "agrees"),
+        (1e-3, 1.1e-5, "rough"),
+        (1e-2, 0.9e-4, "agrees"),
+        (1e-2, 1.1e-4, "rough"),
+    ],
+)
+def test_a_slope_that_changes_with_the_step_is_rough(step, change, verdict):
+    cubic = values_of(lambda t: 3 * t + change / (0.75 * step**2) * t**3, step)
+    assert line(cubic, 3.0, step=step).verdict == verdict
 
 
 def test_rounding_explains_a_difference():

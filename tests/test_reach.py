@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import __main__ as command
-from jaxnets import _audit, _costs, audit, gradcheck
+from jaxnets import _audit, _costs, _gradcheck, audit, gradcheck
 from jaxnets._audit import Audit, Rule
 from jaxnets._checking.case import Case
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
@@ -256,6 +256,68 @@ def test_a_function_that_raises_has_no_gradient_to_check():
     (check,) = gradcheck(fails, POINT).checks
     assert (check.name, check.status) == ("forward", "failed")
     assert check.message.startswith("f itself raises KeyError: 'width' (test_reach.py:")
+
+
+def test_differences_that_raise_fail_unless_autodiff_raises_too(monkeypatch):
+    failing = []
+
+    def raises(name, case, rng, **options):
+        if case in failing:
+            raise KeyError("no differences")
+        return ["checked"]
+
+    plain = types.SimpleNamespace(dtype="float64")
+    case = types.SimpleNamespace(dtype="float64", without_rules=lambda: plain)
+    monkeypatch.setattr(_gradcheck, "finite_differences", raises)
+    monkeypatch.setattr(_gradcheck, "has_rules", lambda case, names: False)
+    for several, expected in (([], None), ([case], "failed"), ([case, plain], "skipped")):
+        failing[:] = several
+        (found,) = gradcheck._differences(case, None, alone=False)
+        assert found == "checked" if expected is None else found.status == expected
+
+
+def test_programs_are_known_by_a_body_that_is_the_functions_own(monkeypatch):
+    """With another function for a reference they are not."""
+    signed, sign = [], _gradcheck.signed_by_body
+    monkeypatch.setattr(
+        _gradcheck, "signed_by_body", lambda case: signed.append(case.dtype) or sign(case)
+    )
+    settings = gradcheck.replace(only=("vjp",), dtypes=("float32",))
+    assert settings(jnp.sin, POINT).ok
+    assert signed == ["float32"]
+    assert settings.replace(reference=jnp.sin)(jnp.sin, POINT).ok
+    assert signed == ["float32"]
+
+
+def test_one_row_needs_no_line(capsys):
+    for rows, lines in (([("f",)], []), ([("f",), ("g",)], ["done f (1/2)", "done g (2/2)"])):
+        assert list(command._progress(rows, "done")) == rows
+        assert capsys.readouterr().err.splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("layer_nrm", "; did you mean layer_norm?"),
+        ("package.module.f", "; did you mean package.module:f?"),
+        (".gelu", "; did you mean gelu?"),
+        ("gelu.", "; did you mean gelu?"),
+        (None, ""),
+    ],
+)
+def test_what_is_no_op_is_told_what_may_be_meant(target, meant):
+    said = str(command._no_op(target, ["gelu", "layer_norm"]))
+    assert said.startswith(f"no op is called {target or ''!r}: must be PACKAGE.MODULE:FUNCTION, or")
+    assert said.endswith(f"one of gelu, layer_norm{meant}")
+
+
+def test_commands_of_train_are_run_before_those_of_jaxnets(monkeypatch):
+    words = []
+    monkeypatch.setattr(command.sys, "argv", ["jaxnets", "mlp", "--steps", "5"])
+    monkeypatch.setattr(command, "run_command", lambda given: words.append(given) or 3)
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert (end.value.code, words) == (3, [["mlp", "--steps", "5"]])
 
 
 # --- audits --------------------------------------------------------------------------------------
