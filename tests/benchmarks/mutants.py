@@ -113,7 +113,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("transposition", "return dx, dweight,", "return dx, dweight.T.reshape(weight.shape),"),
         ("sign", "return dx,", "return -dx,"),
         ("0.1 % scale", "return dx, dweight,", "return dx, 1.001 * dweight,"),
-        ("missing sum over the batch", "(x, dy, (", "(x[:1], dy[:1], ("),
+        ("missing sum over the batch", "(x, dy, sharding", "(x[:1], dy[:1], sharding"),
         ("wrong reduction", "wide_dy.sum(leading)", "wide_dy.mean(leading)"),
         ("wrong axis", "wide_dy.sum(leading)", "(0 * bias + wide_dy.sum(-1).ravel()[0])"),
         ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
