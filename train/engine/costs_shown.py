@@ -111,8 +111,8 @@ def _telling(groups: Sequence[Group]) -> list[str]:
 
 def amount(count: int) -> str:
     """Return a number of bytes in words."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= 0.9995 * size:  # To three figures that is 1.
             return f"{count / size:.3g} {unit}"
     return f"{count} B"
 

@@ -84,8 +84,8 @@ class Program(NamedTuple):
             example i: batch norm sees it, the loss does not. A batch minimises the mean of its
             examples' losses, weighted by `Data.weight`, plus `l2` times the sum of squares of all
             weights, divided by the sum of the batch's `Data.weight`. The loss of an example is
-            the sum over its outputs, where labels have further axes; squared error has a factor
-            of 1/2. sums, [2], are those two terms, each summed over the batches times their
+            the sum over its outputs, where labels have further axes; squared error is half the
+            mean over them. sums, [2], are those two terms, each summed over the batches times their
             numbers of examples. At step 0 the optimizer starts anew, whatever `State.moments`
             holds.
         value_and_gradient: `value_and_gradient(state, hyper, data) -> (terms, gradient)` of the

@@ -73,6 +73,21 @@ def test_what_computes_little_is_compiled_at_once(options, case):
     assert options["initialise"] == options["select"] == AT_ONCE
 
 
+@pytest.mark.parametrize(
+    ("kernels", "others", "batch_size", "expected"),
+    [
+        (1_000_000, 0, 32, True),
+        (1_000_000, 1, 32, False),  # Updating so many takes longer.
+        (1_000_000, 0, 31, False),
+        (300, 299, 32, True),
+        (300, 300, 32, False),  # Not most of them are of convolutions.
+    ],
+)
+def test_where_a_step_is_as_fast(kernels, others, batch_size, expected):
+    leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((kernels, 1, 1, 1), (others,))]
+    assert trainer._as_fast(leaves, Training(batch_size=batch_size)) is expected
+
+
 def test_initial_parameters_do_not_depend_on_the_options(monkeypatch):
     """Up to rounding: a network from before is the one that its seed gives."""
     found = []

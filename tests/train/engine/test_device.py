@@ -1,9 +1,11 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from train import convnet, mlp
 from train.engine import assembly, memory
 from train.engine.memory import Fitting, explained, free_memory
+from train.flags.config import Training
 from train.mlp import main
 
 ROOT = Path(__file__).parents[3]
@@ -154,8 +157,55 @@ def test_a_call_allocates_its_results_and_room_to_compute():
 def test_what_is_in_use_on_an_accelerator_is_not_free(monkeypatch):
     stats = {"bytes_limit": 9000, "bytes_in_use": 2500}
     device = type("Device", (), {"memory_stats": lambda self: stats})()
-    monkeypatch.setattr(memory.jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [device, None])  # All are alike.
     assert free_memory() == 6500
+
+
+class Kept(NamedTuple):
+    """What a run keeps from step to step: 60, 4, and 80 bytes."""
+
+    params: Any = jax.ShapeDtypeStruct((3, 5), jnp.float32)
+    statistics: Any = jax.ShapeDtypeStruct((2,), jnp.bfloat16)
+    moments: Any = jax.ShapeDtypeStruct((20,), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "last", "expected"),
+    [
+        ({"eval_every": 10}, 100, 144 + 4 * 10 * 6),
+        ({"eval_every": 10}, 3, 144 + 4 * 3 * 6),
+        ({"eval_every": 1000}, 2000, 144 + 4 * 500 * 6),  # Of the longest segment.
+        ({"eval_every": 10, "keep": "best"}, 100, 144 + 64 + 4 * 10 * 6),
+    ],
+)
+def test_a_run_holds_its_state_the_best_parameters_and_its_next_examples(flags, last, expected):
+    assert memory.run_bytes(Kept(), Training(batch_size=6, **flags), last) == expected
+
+
+def test_runs_fit_where_they_need_all_that_is_free(monkeypatch):
+    """Each run takes 3 MB, and one gradient 1 MB."""
+    params, several = jnp.zeros(250_000), types.SimpleNamespace(rows_together=5)
+    monkeypatch.setattr(memory, "free_memory", lambda: 16_000_000)
+    memory.check_memory(3_000_000, params, several)
+    monkeypatch.setattr(memory, "free_memory", lambda: 15_999_999)
+    needed = r"^out of memory: 0\.016 GB are needed \(0\.003 GB for each run\), and 0\.016 GB are"
+    with pytest.raises(MemoryError, match=needed):
+        memory.check_memory(3_000_000, params, several)
+    one = types.SimpleNamespace(rows_together=1)
+    with pytest.raises(MemoryError, match=r"^out of memory: 0\.021 GB are needed, and 0\.016 GB"):
+        memory.check_memory(20_000_000, params, one)
+
+
+def test_several_processes_compile_in_their_main_thread(monkeypatch):
+    """They stop together where the next segment ends."""
+    aside = []
+    monkeypatch.setattr(memory.signals, "aside", lambda work: aside.append(1) or work())
+    lowered = types.SimpleNamespace(compile=lambda: "compiled")
+    for processes, calls in ((1, 1), (2, 0)):
+        aside.clear()
+        monkeypatch.setattr(memory.jax, "process_count", lambda processes=processes: processes)
+        assert memory._compiled(lowered) == "compiled"
+        assert len(aside) == calls
 
 
 SWEEP = ["--hidden", "30", "--steps", "1", "--seeds", "8", "--batch-size", "500"]
@@ -201,12 +251,47 @@ def test_fitting_is_the_largest_that_fits(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 10_500_000)
     assert Fitting(make, 6, choose=False)(jnp.float32(1)).nbytes == 10_000_000
     assert Fitting(make, 20, choose=True)(jnp.float32(1)).nbytes == 10_000_000
-    with pytest.raises(MemoryError, match=r"0\.024 GB .* --lockstep 20, .* --lockstep 6 fits"):
+    with pytest.raises(
+        MemoryError, match=r"0\.024 GB .* --lockstep 20, and 0\.0105 GB are .* 6 fits"
+    ):
         Fitting(make, 20, choose=False)(jnp.float32(1))
     monkeypatch.setattr(memory, "free_memory", lambda: 4_500_000)
+    made = []
     for choose in (True, False):
         with pytest.raises(MemoryError, match="take a smaller network"):
-            Fitting(make, 20, choose)(jnp.float32(1))
+            Fitting(lambda n: made.append(n) or make(n), 20, choose)(jnp.float32(1))
+    assert made == [20, 1] * 2  # Where one does not fit, no other number is tried.
+    monkeypatch.setattr(memory, "free_memory", lambda: 5_500_000)
+    with pytest.raises(MemoryError, match=r"with --lockstep 2, .*; --lockstep 1 fits"):
+        Fitting(make, 2, choose=False)(jnp.float32(1))
+    monkeypatch.setattr(memory, "free_memory", lambda: 5_000_000)  # No byte is left over.
+    assert Fitting(make, 20, choose=True)(jnp.float32(1)).nbytes == 5_000_000
+    assert Fitting(make, 1, choose=False)(jnp.float32(1)).nbytes == 5_000_000
+
+
+def test_one_run_at_a_time_is_compiled_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(memory, "free_memory", lambda: 3)
+    one = Fitting(lambda n: made.append(n) or jax.jit(lambda x: x + 1), 1, choose=True)
+    with pytest.raises(MemoryError, match=r"GB are needed, and .* take a smaller network"):
+        one(jnp.float32(1))
+    assert made == [1]
+
+
+def test_what_fitted_before_is_asked_again_where_another_training_begins(monkeypatch):
+    made = []
+    one = Fitting(lambda n: made.append(n) or jax.jit(lambda x: x + 1), 1, choose=True)
+    for free, fits in ((100, True), (100, True), (3, False)):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        one.begin_anew(contextlib.nullcontext)
+        assert one.bytes == 0
+        if fits:
+            one(jnp.float32(1))
+            assert one.bytes == 4
+            assert made == [1]
+        else:
+            with pytest.raises(MemoryError):
+                one(jnp.float32(1))
 
 
 def test_other_shapes_are_compiled_anew(monkeypatch):
@@ -216,6 +301,7 @@ def test_other_shapes_are_compiled_anew(monkeypatch):
         return jax.jit(lambda x: lengths.append(len(x)) or x + 1)
 
     double = Fitting(make, 1, choose=False)
+    assert double.bytes == 0
     for length in (2, 2, 3, 2):
         assert double(jnp.zeros(length)).shape == (length,)
     assert lengths == [2, 3]

@@ -6,7 +6,7 @@ import pytest
 from train.data import Dataset
 from train.data.schema import Schema
 from train.data.table import Column
-from train.engine.input_pipeline import _kept, _of_columns, learned
+from train.engine.input_pipeline import _kept, _of_columns, learned, on_device
 
 
 def test_each_column_of_numbers_is_standardised_by_itself():
@@ -21,6 +21,7 @@ def test_each_column_of_numbers_is_standardised_by_itself():
     np.testing.assert_allclose(seen[:, :2].std(0), 1, rtol=1e-5)
     np.testing.assert_array_equal(seen[:, 2], words[:, 0])  # 0 or 1, as they were.
     np.testing.assert_array_equal(seen[:, 3], 0)
+    assert scale[3] == 0  # Also where an example to test on is another number.
     assert (shift.dtype, scale.dtype) == (np.float32, np.float32)
 
 
@@ -45,6 +46,15 @@ def test_images_are_standardised_by_what_is_not_held_out(held):
     shift, scale = learned(dataset, "mean-image", held)
     np.testing.assert_allclose(shift, x.mean(0), rtol=1e-6)
     assert scale == 1
+
+
+def test_where_nothing_is_held_out_every_example_counts_once():
+    dataset = images()
+    shift, _ = learned(dataset, "mean-image")
+    np.testing.assert_allclose(shift, dataset.x_train.mean(0), rtol=1e-6)
+    sets = on_device(dataset, "unit")
+    np.testing.assert_array_equal(sets.train.x, dataset.x_train)
+    assert sets.validation is None
 
 
 @pytest.mark.parametrize("white", [1, 16, 255])

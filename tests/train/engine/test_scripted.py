@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.engine import sharding
 from train.engine import trainer as module
 from train.engine.hyperparameters import hyperparameters
 from train.engine.input_pipeline import Data, Sets
@@ -83,11 +84,11 @@ def one_device(monkeypatch):
 
 def test_the_norms_are_those_of_the_last_batch_before_an_evaluation():
     """Each is the number of its example; in the first epoch these come in their order."""
-    subject = make(np.ones((1, 6)), eval_every=2, gradient_norms=True)
-    found = evaluations(subject, [2])
+    subject = make(np.ones((1, 6)), eval_every=3, gradient_norms=True)
+    found = evaluations(subject, [3])
     assert found[0][0].get("gradient_norm_mean") is None
-    (record,) = found[2]
-    assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (5.5, 7.0)
+    (record,) = found[3]
+    assert (record["gradient_norm_mean"], record["gradient_norm_max"]) == (9.5, 11.0)
 
 
 def test_a_single_gradient_that_is_infinite_is_a_divergence():
@@ -98,6 +99,36 @@ def test_a_single_gradient_that_is_infinite_is_a_divergence():
     (step, message) = subject.diverged[0]
     assert step == 2
     assert message.startswith("the largest gradient norm is inf after step 2;")
+
+
+def test_what_evaluates_is_compiled_before_a_step_is_done(monkeypatch):
+    """Where a signal ends the compilation, no step is lost by it."""
+    subject, asked = make(np.ones((1, 2)), eval_every=2, gradient_norms=True), []
+    functions = {name: getattr(subject, name) for name in
+                 ("_evaluate", "_gradient_norms", "_train_segment")}  # fmt: skip
+    for name, function in functions.items():
+
+        def prepare(*arguments, name=name, prepare=function.prepare):
+            asked.append((name, subject.step))
+            return prepare(*arguments)
+
+        monkeypatch.setattr(function, "prepare", prepare)
+    training = subject.train([2], lambda *_: None)
+    next(training)
+    asked.clear()
+    next(training)
+    before = [name for name, step in asked if step == 0]
+    assert before == ["_evaluate", "_evaluate", "_gradient_norms", "_train_segment"]
+
+
+def test_a_step_takes_the_memory_of_the_state_before_it():
+    subject = make(np.ones((1, 2)), eval_every=2)
+    training = subject.train([2], lambda *_: None)
+    next(training)
+    before, data = jax.tree.leaves(subject.state), jax.tree.leaves(subject._sets.train)
+    next(training)
+    assert any(leaf.is_deleted() for leaf in before)
+    assert not any(leaf.is_deleted() for leaf in data)
 
 
 def test_the_memory_beside_the_states_is_that_of_the_data_and_of_one_program_at_a_time():
@@ -140,6 +171,7 @@ def test_a_run_that_is_stopped_does_not_diverge_later():
     found = evaluations(subject, [8])
     assert list(found) == [0, 2, 4, 6, 8]
     assert subject.stopped == {0: 4}
+    assert "best" not in subject.snapshot()[0]
     assert subject.diverged == {}
     assert found[8][1]["train_loss"] == 1
     # Where a run stops, it ends, and is tested.
@@ -188,6 +220,7 @@ def test_the_best_parameters_are_those_of_the_lowest_validation_loss():
     assert subject.on_host(subject.learned)["params"]["step"].tolist() == [2, 8]
     assert [record["test_loss"] for record in found[8]] == [2, 1]
     assert [record["test_accuracy"] for record in found[8]] == [2 / EXAMPLES, 8 / EXAMPLES]
+    assert subject.snapshot()[0]["best"]["params"]["step"].tolist() == [2, 8]
 
 
 def test_a_resumed_training_has_the_seconds_from_before():
@@ -231,6 +264,20 @@ def test_a_mean_is_over_the_steps_since_the_evaluation_before():
     assert [step for step, records in found.items() if records[0]["test_loss"]] == [6, 8]
 
 
+def test_where_all_runs_diverge_no_further_step_is_done(monkeypatch):
+    """Not even to the next evaluation."""
+    monkeypatch.setattr("train.engine.segments.LONGEST_SEGMENT", 2)
+    subject = make(np.full((2, 8), math.inf), eval_every=4)
+    assert list(evaluations(subject, [8])) == [0, 2]
+    assert subject.step == 2
+
+
+def test_what_is_like_a_tree_has_its_shapes_for_other_runs():
+    subject = make(np.ones((2, 4)))
+    tree = {"a": np.zeros((2, 3, 5), np.int8)}
+    assert subject.like(tree, 7) == {"a": jax.ShapeDtypeStruct((7, 3, 5), np.int8)}
+
+
 def test_a_mean_is_taken_in_float64():
     """In float32 what is small beside the others would be lost."""
     losses = np.float32([1.0, 3e-8])
@@ -269,3 +316,67 @@ def test_the_last_run_fills_up_the_devices(monkeypatch, runs):
     assert set(spread.rows[runs:]) <= {runs - 1}
     assert len(spread.rows) == math.ceil(runs / devices) * devices
     assert Spread("batch", runs, None).rows == list(range(runs))
+
+
+@pytest.mark.parametrize("shard", ["runs", "batch"])
+def test_one_device_has_every_run(shard):
+    spread = Spread(shard, 3, None)
+    assert spread.own is spread.shared is spread.indices is None
+    assert spread.here == {0, 1, 2}
+    assert spread.rows_together == 3
+    sets = Sets(None, None, None)
+    assert spread.placed(sets) is sets
+    taken = {run: np.full((2, 4), run) for run in range(3)}
+    found = spread.assembled(taken)
+    np.testing.assert_array_equal(found, np.stack([taken[run] for run in range(3)]))
+
+
+def test_four_devices_have_their_runs_or_parts(monkeypatch):
+    monkeypatch.undo()
+    if len(jax.devices("cpu")) < 4:
+        pytest.skip("needs four devices")
+    four = jax.devices("cpu")[:4]
+    monkeypatch.setattr(jax, "devices", lambda *_: four)
+    images = [jnp.zeros((count, 1)) for count in (8, 9)]
+    sets = Sets(*[Data(x, x[:, 0], jnp.zeros(1), jnp.float32(1)) for x in (*images, images[0])])
+    for shard, rows, parts in (("runs", 8, (8, 9, 8)), ("batch", 5, (8, 9, 2))):
+        spread = Spread(shard, 5, None)
+        assert len(spread.rows) == rows
+        assert spread.here == set(range(5))
+        placed = spread.placed(sets)
+        assert [len(of.x.addressable_shards[0].data) for of in placed] == list(parts)
+        assert (spread.over_examples(len) is len) == (shard == "runs")
+        assert all(len(of.scale.sharding.device_set) == 4 for of in placed)
+        assert spread.placed(sets._replace(validation=None)).validation is None
+        taken = {run: np.full((2, 4), run) for run in range(5)}
+        found = spread.assembled(taken)
+        np.testing.assert_array_equal(found, np.stack([taken[run] for run in spread.rows]))
+        shape = found.addressable_shards[0].data.shape
+        assert shape == {"runs": (2, 2, 4), "batch": (5, 2, 1)}[shard]
+    spread = Spread("runs", 5, None)
+    for platform, rows in (("cpu", 8), ("gpu", 2)):  # The devices of a CPU share its memory.
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        assert spread.rows_together == rows
+    assert Spread("runs", 1, None).own is None
+
+
+@pytest.mark.parametrize("lockstep", [1, 2, 4])
+def test_so_many_runs_are_computed_at_a_time(lockstep):
+    """One at a time as it is, not as a batch of one."""
+    program = jax.make_jaxpr(sharding.over_runs(lambda x, shared: x @ shared, lockstep))
+    x, shared = np.arange(12, dtype=np.float32).reshape(4, 3), np.ones(3, np.float32)
+    (shape,) = {line.split(":")[1].split()[0] for line in str(program(x, shared)).splitlines()
+                if "dot_general" in line}  # fmt: skip
+    assert shape == ("f32[]" if lockstep == 1 else f"f32[{lockstep}]")
+
+
+def test_cores_that_have_runs_of_their_own_do_not_divide_loops():
+    mesh = jax.make_mesh((1,), ("runs",), devices=jax.devices("cpu")[:1])
+    assert sharding._options(mesh) == {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+    device = types.SimpleNamespace(platform="gpu")
+    other = types.SimpleNamespace(devices=np.array([device], object))
+    assert sharding._options(other) == sharding._options(None) == {}
+
+
+def test_a_cpu_computes_one_run_at_a_time_and_others_all():
+    assert [sharding.choose_lockstep(name, 7) for name in ("cpu", "gpu", "tpu")] == [1, 7, 7]

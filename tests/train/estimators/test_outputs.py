@@ -2,11 +2,14 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
+from scipy import sparse
 
 import train.estimators as ours
 from train.engine.optimizers import CONSTANT
+from train.estimators import prediction
 
 
 def fitted(classes, head, outputs, cls=ours.MLPClassifier):
@@ -164,3 +167,122 @@ def test_parameters_go_to_a_training():
     with pytest.warns(UserWarning, match="batch_size=301 is larger than the 300 examples"):
         assert larger._run(x, y, np.arange(300), None).batch_size == 300
     assert ours.MLPClassifier((4,), batch_size=300)._run(x, y, np.arange(300), None).steps == 1
+
+
+def adopted(score, **parameters):
+    """An estimator that took over a training of no epoch; its validation had this score."""
+    estimator = ours.MLPClassifier((4,), random_state=0, **parameters)
+    x, y = np.zeros((30, 3)), np.arange(30) % 3
+    estimator._validated(x, y, None, reset=True)
+    run = estimator._run(x, y, np.arange(30), None)
+    run.state = run.start(run.shape.state)
+    run.best_score, run.best_loss, run.loss_curve, run.scores = score, 0.25, [0.5, 0.25], [score]
+    run.n_iter, run.seen, run.waited = 2, 60, 1
+    estimator._adopt(run)
+    return estimator, run
+
+
+@pytest.mark.usefixtures("here")
+def test_what_was_trained_is_taken_over():
+    estimator, run = adopted(0.75)
+    assert [w.shape for w in estimator.coefs_] == [(3, 4), (4, 3)]
+    np.testing.assert_allclose(estimator.coefs_[0], run.coefs[0], rtol=1e-6)
+    assert (estimator.n_layers_, estimator.n_outputs_, estimator.out_activation_) == (
+        3,
+        3,
+        "softmax",
+    )
+    assert (estimator.n_iter_, estimator.t_, estimator._no_improvement_count) == (2, 60, 1)
+    assert (estimator.loss_, estimator.loss_curve_) == (0.25, [0.5, 0.25])
+    assert estimator.best_loss_ == 0.25
+    assert estimator.validation_scores_ is estimator.best_validation_score_ is None
+    assert estimator.classes_.tolist() == [0, 1, 2]
+    held, _ = adopted(0.75, early_stopping=True)
+    assert held.best_loss_ is None
+    assert (held.validation_scores_, held.best_validation_score_) == ([0.75], 0.75)
+    lbfgs, _ = adopted(0.75, solver="lbfgs")
+    assert lbfgs.loss_ == 0.25
+    assert not hasattr(lbfgs, "loss_curve_")
+    run.state = run.state._replace(
+        params=jax.tree.map(lambda leaf: leaf * np.float32(math.nan), run.state.params)
+    )
+    with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+        estimator._adopt(run)
+
+
+@pytest.mark.usefixtures("here")
+def test_examples_have_the_features_of_those_to_train_on(monkeypatch):
+    estimator, _ = adopted(0.75)
+    monkeypatch.setattr("train.estimators.mlp.outputs", lambda *a: a[-1])
+    x = np.ones((2, 3))
+    for given in (x, x.tolist(), sparse.csr_array(x)):
+        assert estimator._outputs(given).tolist() == x.tolist()
+    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting 3"):
+        estimator.predict(np.ones((2, 2)))
+
+
+def test_a_warning_names_the_line_that_calls(monkeypatch):
+    monkeypatch.setattr("train.estimators.mlp.training.train", lambda *a: 1 / 0)
+    estimator = ours.MLPClassifier((4,), batch_size=31)
+    with (
+        pytest.warns(UserWarning, match="batch_size=31 is larger") as found,
+        pytest.raises(ZeroDivisionError),
+    ):
+        estimator.fit(np.zeros((30, 3)), np.arange(30) % 3)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("examples", "chunks"), [(1, [256]), (256, [256]), (257, [1000]), (1001, [1000, 1000])]
+)
+def test_few_or_many_examples_are_computed_at_a_time(monkeypatch, examples, chunks):
+    """So that there are two programs, whatever is asked for."""
+    seen = []
+
+    def predict(state, filled):
+        seen.append(len(filled))
+        assert filled.shape[1] == 16
+        return filled[:, :1, None] * np.ones(2)
+
+    kept = prediction.kept
+    monkeypatch.setattr(
+        prediction,
+        "kept",
+        lambda key, make: predict if key[1:] == ("outputs",) else kept(key, make),
+    )
+    shape = ours.MLPClassifier((4,))._run(
+        np.zeros((examples, 3)), np.arange(examples) % 2, np.arange(examples), None
+    ).shape  # fmt: skip
+    x = np.arange(3.0 * examples).reshape(examples, 3)
+    found = prediction.outputs(
+        shape, [np.zeros((3, 4)), np.zeros((4, 1))], [np.zeros(4), np.zeros(1)], (None, None), x
+    )
+    assert seen == chunks
+    assert found.dtype == np.float64
+    assert found.tolist() == x[:, :1].tolist()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_norm_is_given_its_scales_and_its_statistics(monkeypatch):
+    seen, kept = [], prediction.kept
+    monkeypatch.setattr(
+        prediction,
+        "kept",
+        lambda key, make: (
+            (lambda state, x: seen.append(state) or np.zeros((256, 1, 2)))
+            if key[1:] == ("outputs",)
+            else kept(key, make)
+        ),
+    )
+    shape = ours.MLPClassifier((4,), norm="batch")._run(
+        np.zeros((6, 3)), np.arange(6) % 2, np.arange(6), None
+    ).shape  # fmt: skip
+    coefs, biases = [np.zeros((3, 4)), np.zeros((4, 1))], [np.zeros(4), np.zeros(1)]
+    learned, statistics = (
+        [np.full(4, value) for value in values] for values in ((2.0, 3.0), (5.0, 6.0))
+    )
+    prediction.outputs(shape, coefs, biases, (learned, statistics), np.zeros((6, 3)))
+    for tree, expected in ((seen[0].params, {2, 3}), (seen[0].statistics, {5, 6})):
+        values = {value for leaf in jax.tree.leaves(tree) for value in np.unique(leaf)}
+        assert values - {0} == expected
