@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxnets.adapters import from_equinox, from_linen, from_nnx
+from jaxnets.adapters import (
+    _call_equinox,
+    _kind,
+    _mode,
+    _name,
+    _plain,
+    from_equinox,
+    from_linen,
+    from_nnx,
+)
 from jaxnets.layers import adapted, serial
 
 pytestmark = pytest.mark.slow
@@ -277,3 +286,63 @@ def test_no_library_is_imported_before_it_is_needed():
     code = "import sys, jaxnets.adapters; print({'flax', 'equinox'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# --- small parts ---------------------------------------------------------------------------------
+
+
+def test_a_number_that_is_traced_is_no_parameter():
+    """Nor is one that is a scalar array; arrays with axes, and whole numbers, stay."""
+    weights, count = jnp.ones(3), jnp.int32(7)
+    found = _plain({"rate": jnp.float32(0.25), "weights": weights, "count": count, "width": 8})
+    assert isinstance(found["rate"], float)
+    assert found["weights"] is weights
+    assert found["count"] is count
+    assert found["width"] == 8
+
+
+def calls(**parameters):
+    """A module whose call has these parameters beside x; it returns what it was given."""
+    scope = {}
+    listed = ", ".join(f"{n}={d}" if d else n for n, d in parameters.items())
+    exec(f"def __call__(self, x, {listed}): return 'y', dict(locals())", scope)
+    return type("Module", (), {"__call__": scope["__call__"]})()
+
+
+def test_a_module_of_equinox_is_given_what_its_call_has():
+    y, after = _call_equinox(calls(state="", key=""), "x", "key", ["state"])
+    assert (y, after["state"], after["key"]) == ("y", ["state"], "key")
+    # A module such as a sequence has a default for no state: it is given where there is some.
+    optional = calls(state="None", key="None")
+    assert _call_equinox(optional, "x", "key", [1])[1]["state"] == [1]
+    (y, given), after = _call_equinox(optional, "x", "key", [])
+    assert (given["state"], given["key"], after) == (None, "key", [])
+    # One without either is given neither.
+    (y, given), after = _call_equinox(calls(other="5"), "x", "key", [1])
+    assert (given["other"], after) == (5, [1])
+    assert "key" not in given
+
+
+@pytest.mark.parametrize(
+    ("listed", "training", "expected"),
+    [
+        ({"train": ""}, True, {"train": True}),
+        ({"training": ""}, False, {"training": False}),
+        ({"is_training": ""}, True, {"is_training": True}),
+        ({"deterministic": ""}, True, {"deterministic": False}),
+        ({"use_running_average": ""}, False, {"use_running_average": True}),
+        ({"train": "", "deterministic": ""}, True, {"train": True, "deterministic": False}),
+        ({"mode": ""}, True, {}),
+    ],
+)
+def test_a_module_is_told_whether_it_trains_by_the_name_it_has_for_it(listed, training, expected):
+    assert _mode(type(calls(**listed)).__call__, training) == expected
+
+
+def test_what_something_is_has_an_article():
+    assert [_kind(of) for of in (5, 0.5, int, [], nnx)] == [
+        "an int", "a float", "the class int itself", "a list", "a module"
+    ]  # fmt: skip
+    assert [_name(of) for of in (nnx.Linear, lambda: 5, functools.partial(int))] == [
+        "Linear", "module", "module"
+    ]  # fmt: skip

@@ -155,4 +155,6 @@ def test_a_rule_that_was_traced_for_one_dtype_is_checked_in_it(factor):
 
     (rule,) = audit(f, X).rules
     assert (rule.verdict == "ok") == (factor == 1.0)
+    assert rule.shapes == ("float32[5,4]",)
+    assert rule.calls == 1
     assert {check.dtype for check in rule.report.checks if check.status != "skipped"} == {"float32"}

@@ -1,3 +1,4 @@
+import collections
 import functools
 import inspect
 
@@ -8,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxnets import autodiff, ops
+from jaxnets._autodiff import _forget
 from tests.support import assert_close, assert_trees_close, cube, entries, primitives_in, wrong_rule
 
 # Whoever uses its rule is found out.
@@ -121,6 +123,27 @@ def test_a_wrong_rule_is_forgotten(depth, x64):
     assert not np.allclose(misled[1], expected[1])
     assert not any(name.startswith("custom_vjp") for name in primitives_in(forgetful, x))
     assert any(name.startswith("custom_vjp") for name in primitives_in(wrong, x))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_no_rule_is_left_at_any_depth(depth):
+    x, place = jnp.ones((2, 2)), DEPTHS[depth]
+    assert any(n.startswith("custom_vjp") for n in primitives_in(lambda x: place(wrong_cube, x), x))
+    forgetful = autodiff(lambda x: place(wrong_cube, x))
+    assert not any(name.startswith("custom_vjp") for name in primitives_in(forgetful, x))
+
+
+def test_only_what_holds_a_rule_is_made_anew():
+    """Of a tuple without one the same object stays; one with names keeps its kind."""
+    body = jax.make_jaxpr(wrong_cube)(1.0)
+    pair = collections.namedtuple("pair", "a b")
+    assert _forget((1, "two")) == (1, "two")
+    kept = (1, (2, None))
+    assert _forget(kept) is kept
+    found = _forget(pair(body, 2))
+    assert isinstance(found, pair)
+    assert found.b == 2
+    assert not any(e.primitive.name.startswith("custom_vjp") for e in found.a.eqns)
 
 
 def test_while_loop_in_forward_mode(x64):

@@ -1,5 +1,7 @@
 """How small an error the checker finds, and which of its numbers the command line shows."""
 
+import dataclasses
+import json
 import types
 
 import jax
@@ -9,9 +11,14 @@ import pytest
 
 from jaxnets import __main__ as command
 from jaxnets import _costs, gradcheck
+from jaxnets._audit import Audit, Rule
+from jaxnets._checking.case import Case
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
+from jaxnets._checking.report import Report
 from jaxnets._checking.rounding import Rounded
+from jaxnets._checking.verdict import Check
 from jaxnets._costs import Cost, Costs
+from jaxnets._gradcheck import GradCheck
 from train.errors import Refusal
 
 POINT = jnp.asarray([0.5, -1.0, 2.0])
@@ -190,3 +197,129 @@ def test_a_time_is_the_median_of_calls_that_take_turns(monkeypatch):
 
     assert _costs._times([call("a", 1.0), call("b", 3.0)]) == [1.0, 3.0]
     assert calls[4:10] == ["a", "b"] * 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        (1.0, 2 + 5),  # What is slow is timed five times,
+        (2.0**-4, 2 + 8),  # what is quicker for half a second,
+        (2.0**-10, 2 + 15 * 5),  # and at most fifteen times so many calls as take 5 ms.
+        (2.0**-11, 2 + 15 * 10),
+    ],
+)
+def test_a_time_is_taken_over_as_many_calls_as_there_is_time_for(monkeypatch, seconds, calls):
+    now, made = [0.0], []
+    monkeypatch.setattr(_costs, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call():
+        made.append(1)
+        now[0] += seconds
+        return jnp.zeros(())
+
+    (found,) = _costs._times([call])
+    assert found == seconds
+    assert len(made) == calls
+
+
+@pytest.mark.parametrize("frozen", [Cost, Costs, Check, Report, Rule, Audit, GradCheck, Case])
+def test_what_was_found_cannot_be_changed(frozen):
+    assert frozen.__dataclass_params__.frozen
+
+
+def test_columns_are_called_by_what_they_hold():
+    columns = command._table("op", "checks", "ULP").columns
+    assert [column.header for column in columns] == ["op", "checks", "ULP"]
+    assert [column.justify for column in columns] == ["left", "right", "right"]
+    assert (columns[0].min_width, columns[0].overflow) == (24, "fold")
+    assert [column.no_wrap for column in columns[1:]] == [True, True]
+
+
+def test_each_property_is_checked_once_unless_more_points_are_asked_for():
+    settings = gradcheck.replace(only=("vjp",), dtypes=("float32",))
+    assert [check.name for check in settings(jnp.sin, POINT).checks] == ["vjp"]
+    assert len(settings.replace(points=2)(jnp.sin, POINT).checks) == 2
+    for points in (0, -1):
+        with pytest.raises(ValueError, match=f"^points must be at least 1; got {points}$"):
+            gradcheck.replace(points=points)
+
+
+def test_a_function_that_raises_has_no_gradient_to_check():
+    def fails(x):
+        raise KeyError("width")
+
+    (check,) = gradcheck(fails, POINT).checks
+    assert (check.name, check.status) == ("forward", "failed")
+    assert check.message.startswith("f itself raises KeyError: 'width' (test_reach.py:")
+
+
+# --- audits --------------------------------------------------------------------------------------
+
+
+def rule_of(name, *checks, calls=1, costs=None, reason=""):
+    """A rule whose report has these checks: dtype, status, error in ULP."""
+    report = Report(name, tuple(Check("vjp", d, s, "why", u, "x") for d, s, u in checks))
+    shapes = ("float32[8,16]", "float32[16]")
+    return Rule(name, "nets.py:7", calls, shapes, report if checks else None, costs, reason)
+
+
+RIGHT = rule_of("relu", ("float32", "passed", 8.0), ("float64", "passed", 1e6), calls=2,
+                costs=Costs("relu", 32, cost(0.5), cost(1.0)))  # fmt: skip
+WRONG = rule_of("layer_norm", ("float32", "failed", 2.0**21), ("float32", "passed", 4.0))
+UNSEEN = rule_of("gelu", reason="it is called inside of pmap, whose values are not seen")
+VAGUE = rule_of("silu", ("float32", "inconclusive", 0.0))
+
+
+def test_an_audit_is_ok_where_every_rule_was_checked_and_is_right():
+    assert [rule.verdict for rule in (RIGHT, WRONG, UNSEEN, VAGUE)] == [
+        "ok", "FAILED", "not checked", "not checked"
+    ]  # fmt: skip
+    assert Audit("loss", (RIGHT, RIGHT)).ok
+    Audit("loss", (RIGHT,)).raise_if_failed()
+    for bad in (WRONG, UNSEEN, VAGUE):
+        assert not Audit("loss", (RIGHT, bad)).ok
+        with pytest.raises(AssertionError, match=r"^audit loss: 2 rules, 1 not ok"):
+            Audit("loss", (RIGHT, bad)).raise_if_failed()
+
+
+def test_an_audit_is_a_table_and_the_reports_of_what_is_not_ok():
+    lines = str(Audit("loss", (RIGHT, WRONG, UNSEEN))).splitlines()
+    assert lines[:12] == [
+        "audit loss: 3 rules, 2 not ok",
+        "  rule        verdict      error    saved  time  calls",
+        "  relu        ok           9.5e-07  0.50   0.50  2",
+        "    float32[8,16] float32[16]",
+        "    nets.py:7",
+        "  layer_norm  FAILED       2.5e-01  -      -     1",
+        "    float32[8,16] float32[16]",
+        "    nets.py:7",
+        "  gelu        not checked  -        -      -     1",
+        "    float32[8,16] float32[16]",
+        "    nets.py:7",
+        "  error: beside the largest entry; saved, time: beside autodiff's",
+    ]
+    assert lines[12] == ""
+    assert lines[13].startswith("gradcheck layer_norm: FAILED")
+    assert lines[-2:] == ["", "gelu: it is called inside of pmap, whose values are not seen"]
+    assert str(Audit("loss", (RIGHT,))).splitlines()[0] == "audit loss: 1 rule, all ok"
+    assert "gradcheck" not in str(Audit("loss", (RIGHT,)))
+
+
+def test_an_audit_as_json_has_a_report_for_each_rule_that_was_checked():
+    found = json.loads(Audit("loss", (RIGHT, UNSEEN)).to_json())
+    assert (found["function"], found["ok"]) == ("loss", False)
+    right, unseen = found["rules"]
+    assert right["report"]["function"] == "relu"
+    assert unseen.pop("report") is None
+    assert unseen == {
+        "name": "gelu", "place": "nets.py:7", "calls": 1,
+        "shapes": ["float32[8,16]", "float32[16]"], "verdict": "not checked",
+        "reason": UNSEEN.reason,
+    }  # fmt: skip
+
+
+def test_a_long_list_of_shapes_is_wrapped():
+    rule = dataclasses.replace(RIGHT, shapes=("float32[8,16]",) * 9)
+    shapes = [line for line in str(Audit("loss", (rule,))).splitlines() if "float32[" in line]
+    assert len(shapes) == 2
+    assert all(line.startswith("    float32") and len(line) <= 80 for line in shapes)

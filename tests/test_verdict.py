@@ -122,3 +122,76 @@ def test_second_differences_are_of_fourth_order():
     expected = -np.sin(point) * np.asarray(cotangent) * np.asarray(direction)
     np.testing.assert_allclose(found, expected, rtol=1e-7)
     assert (np.abs(moved) < 1e-4 * np.abs(expected)).all()
+
+
+# --- in what way an array is wrong ---------------------------------------------------------------
+
+
+def test_an_error_may_be_as_large_as_is_allowed():
+    assert compared([[1.0 + 2.0**-10, 2.0]], [[1.0, 2.0]], [2.0**-10]).status == "passed"
+
+
+def test_what_is_equal_has_no_error():
+    assert compared([[1.0, 2.0]], [[1.0, 2.0]], [1e-3]).ulps == 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(0.0, "0"), (1.5, "1.500"), (-1.0, "-1.000"), (0.005, "0.005"), (2000.0, "2e+03")],
+)
+def test_a_factor_is_named(factor, said):
+    """Also where rounding adds its part to each entry."""
+    reference = np.array([1.0, -2.0, 4.0, 0.0])
+    for off in (0.0, 1.5e-3):
+        got = factor * reference + off * np.array([0.0, 0.0, 0.0, 1.0])
+        found = compared([got], [reference], [1e-3])
+        assert found.message.endswith(f"; got / expected = {said} everywhere")
+    got = factor * reference + np.array([0.0, 0.0, 0.0, (2.5 + abs(factor)) * 1e-3])
+    assert "everywhere" not in compared([got], [reference], [1e-3]).message
+
+
+def test_a_transpose_is_named():
+    reference = np.array([[1.0, 2.0], [3.0, 4.0]])
+    found = compared([reference.T], [reference], [1e-3])
+    assert found.message.endswith("; it is the transpose of the expected array")
+    wide = np.array([[1.0, 2.0, 5.0], [3.0, 4.0, 6.0]])
+    found = compared([wide[::-1]], [wide], [1e-3])
+    assert "transpose" not in found.message
+    single = compared([[[2.0]]], [[[1.0]]], [1e-3])
+    assert single.message.startswith("array 0 at [0, 0]: got 2, expected 1, off by 1 of the")
+    assert ";" not in single.message
+
+
+def test_a_few_wrong_entries_are_counted():
+    reference = np.arange(1.0, 21.0)
+    for count, said in ((1, True), (2, True), (3, False)):
+        got = reference.copy()
+        got[:count] += 0.5
+        message = compared([got], [reference], [1e-3]).message
+        assert message.endswith(f"; {count} of 20 entries are wrong") == said
+    two = compared([[1.0, 3.0]], [[1.0, 2.0]], [1e-3])
+    assert two.message.endswith("; 1 of 2 entries are wrong")
+
+
+def test_an_array_of_another_shape_is_wrong():
+    found = compared([[1.0, 2.0]], [[[1.0, 2.0]]], [1e-3])
+    assert found.message == "array 0 has shape (2,), expected (1, 2)"
+    assert (found.status, found.ulps) == ("failed", np.inf)
+
+
+def test_entries_without_a_finite_reference_are_not_compared():
+    found = compared([[1.0, 5.0]], [[1.0, np.inf]], [1e-3])
+    assert (found.status, found.ulps) == ("passed", 0)
+    found = compared([[1.0], [5.0]], [[np.nan], [np.inf]], [1e-3, 1e-3])
+    assert found.status == "skipped"
+    assert found.message == "array 0, array 1: no finite reference"
+    found = compared([[np.nan, 2.0]], [[1.0, 2.0]], [1e-3])
+    assert found.status == "failed"
+    assert found.message.startswith("array 0 at [0]: got nan, expected 1 (rounding explains 0.001)")
+
+
+def test_an_error_is_said_beside_the_largest_entry():
+    found = compared([[4.0, 2.5]], [[4.0, 2.0]], [0.125])
+    assert "off by 0.12 of the array's largest entry (rounding explains 0.031)" in found.message
+    zero = compared([[0.0, 0.5]], [[0.0, 0.0]], [0.125])
+    assert "got 0.5, expected 0 (rounding explains 0.12)" in zero.message

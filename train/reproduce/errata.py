@@ -61,7 +61,7 @@ def _batch_norm() -> _Numbers:
     std = np.sqrt(x.var(0) + eps)
     x_hat = (x - x.mean(0)) / std
     says = np.zeros_like(x)
-    for r, j, s, i in np.ndindex(6, 3, 6, 3):
+    for r, j, s, i in np.ndindex(*x.shape, *x.shape):
         terms = batch * dx_hat[r, j] - dx_hat[s, i] * x_hat[s, i] * x_hat[r, j] - dx_hat[s, i]
         says[r, j] += terms / (batch * std[i])
     right = (batch * dx_hat - dx_hat.sum(0) - x_hat * (dx_hat * x_hat).sum(0)) / (batch * std)

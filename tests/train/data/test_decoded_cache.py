@@ -94,6 +94,15 @@ def test_whatever_determines_the_result_is_in_the_key(cache, records, monkeypatc
     monkeypatch.undo()
 
 
+def test_the_order_in_which_things_are_named_does_not_matter(cache, records, tmp_path):
+    other, decoder = tmp_path / "others", Decoder()
+    other.write_bytes(b"other records")
+    assert load(decoder, records, other, options={"a": 1, "b": 2}) == 1
+    assert load(decoder, other, records, options={"b": 2, "a": 1}) == 1
+    other.rename(tmp_path / "moved")
+    assert load(decoder, records, tmp_path / "moved", options={"a": 1, "b": 2}) == 2
+
+
 def test_a_package_that_is_missing_may_not_be_needed(cache, records, monkeypatch):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)

@@ -111,6 +111,22 @@ def test_the_best_score_keeps_its_parameters():
     np.testing.assert_array_equal(given[0][0], [1, 3])  # Of the two that are held out.
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+def test_each_epoch_is_told_where_that_is_asked_for(capsys, verbose):
+    held = (np.arange(2), np.ones(2), None)
+    run = run_of(held=held, score=lambda *_: 0.5, verbose=verbose)
+    run.end_epoch(np.array([10.0, 0.0]), np.zeros((3, 2)), lambda: None)
+    said = "Iteration 1, loss = 1.00000000\nValidation score: 0.500000\n"
+    assert capsys.readouterr().out == (said if verbose else "")
+    run.end_epoch(np.array([10.0, 0.0]), np.zeros((3, 2)), lambda: None)
+    run.end_epoch(np.array([10.0, 0.0]), np.zeros((3, 2)), lambda: None)
+    ending = (
+        "Validation score did not improve more than tol=0.250000 for 1 consecutive epochs. "
+        "Stopping.\n"
+    )
+    assert capsys.readouterr().out.endswith(ending) == verbose
+
+
 def test_a_rate_that_adapts_is_divided_by_5_until_it_is_too_small(capsys):
     run = trained(run_of(learning_rate="adaptive", verbose=True, max_iter=99), [1.0] * 3)
     assert run.numbers["learning_rate"] == pytest.approx(0.1)
