@@ -346,3 +346,16 @@ def test_what_something_is_has_an_article():
     assert [_name(of) for of in (nnx.Linear, lambda: 5, functools.partial(int))] == [
         "Linear", "module", "module"
     ]  # fmt: skip
+
+
+def test_a_module_of_linen_has_random_streams_in_training_with_a_key_alone():
+    class Streams(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return x + sum(self.has_rng(name) for name in ("dropout", "params"))
+
+    layer = from_linen(Streams())
+    params, state, _ = layer.init(KEY, (5,))
+    for key, training, streams in ((KEY, True, 2), (KEY, False, 0), (None, True, 0)):
+        y, _ = layer.apply(params, state, jnp.zeros((2, 5)), key=key, training=training)
+        np.testing.assert_array_equal(y, streams)

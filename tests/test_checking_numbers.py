@@ -1,5 +1,6 @@
 """What the checker allows, and what it makes of differences: numbers that can be worked out."""
 
+import dataclasses
 import types
 
 import jax
@@ -179,7 +180,8 @@ def rounded(*values, spread=0.0, epsilon=0.0):
 
 def test_float64_is_no_reference_where_the_function_is_another_there():
     """It differs by more than a twentieth, and by more than rounding explains."""
-    for off, spread, same in ((0.19, 0.0, True), (0.21, 0.0, False), (0.21, 1e-4, True)):
+    cases = (0.19, 0.0, True), (0.21, 0.0, False), (0.2995, 1e-4, True), (0.30005, 1e-4, False)
+    for off, spread, same in cases:
         given, exact = rounded([1.0, 4.0 + off], spread=spread), rounded([1.0, 4.0])
         found = reference._expected(given, exact)
         assert found.values[0][1] == (4.0 if same else 4.0 + off)
@@ -259,6 +261,59 @@ def test_the_first_way_to_a_reference_that_works_is_taken(
     if given is WIDE:  # It is not done twice.
         assert given_results == ""
         assert len(asked) == 1
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_autodiff_differentiates_twice_where_that_works(monkeypatch, twice):
+    """Of two outputs and one argument; what was measured in a narrow dtype is handed on."""
+    asked = []
+
+    def spread(function, arguments, rng, narrow, key):
+        asked.append((len(arguments), narrow, key))
+        if len(arguments) == 3 and not twice:
+            raise TypeError("no second order")
+        return rounded(*[[float(n)] for n in range(4 if len(arguments) == 3 else 3)])
+
+    monkeypatch.setattr(reference, "rounding_spread", spread)
+    case = types.SimpleNamespace(
+        floats=[1], cotangents=[1, 2], directions=[1], key=lambda name: name, twin=None
+    )
+    found = reference.by_autodiff(case, None, FOUND)
+    assert [value.tolist() for value in found.first.values] == [[0], [1], [2]]
+    assert len(found.first.spreads) == len(found.first.epsilons) == 3
+    assert asked[0][0] == 3
+    assert asked[0][2] == "both orders"
+    assert len(asked[0][1].values) == 2
+    if twice:
+        assert [value.tolist() for value in found.second.values] == [[3]]
+        assert len(found.second.spreads) == len(found.second.epsilons) == 1
+    else:
+        assert found.second is None
+        assert asked[1] == (2, FOUND.first, "first order")
+        reference.by_autodiff(case, None, None)
+        assert asked[-1] == (2, None, "first order")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_without_a_gradient_the_values_alone_are_known(monkeypatch, works):
+    def spread(function, arguments, rng):
+        if not works:
+            raise TypeError("it looks at concrete values")
+        return rounded([0.5, -0.25], spread=EPS, epsilon=EPS)
+
+    monkeypatch.setattr(reference, "rounding_spread", spread)
+    case = types.SimpleNamespace(
+        floats=[1, 2], explicit=None, run=lambda *a: [np.float32([0.5, -0.25])]
+    )
+    found = reference.values_alone(case, None)
+    assert found.gradients is found.second is None
+    assert found.probes == [None, None]
+    each = EPS if works else 8 * EPS * 0.5
+    np.testing.assert_allclose(
+        found.values.allowed[0], 16 * (each + EPS * np.array([0.5, 0.25])) + EPS * 0.5, rtol=1e-6
+    )
+    relative = max(64 * EPS, found.values.allowed[0].max() / 0.5)
+    np.testing.assert_allclose(found.relative, [relative] * 3, rtol=1e-6)
 
 
 def test_first_and_second_order_are_one_program():
@@ -441,8 +496,9 @@ def test_where_autodiff_does_not_run_the_entry_is_named(monkeypatch):
     assert found.message == "along entry [1] it gives 3"
     np.testing.assert_array_equal(lines.asked[0][2], [1, 0])  # An entry of 0 by 1.
     np.testing.assert_array_equal(lines.asked[1][2], [0, 2])
-    found, slope, _ = blamed(monkeypatch, error, ["agrees"] * 64, np.ones(64))
+    found, slope, lines = blamed(monkeypatch, error, ["agrees"] * 64, np.ones(64))
     assert found is slope  # No entry alone is wrong.
+    assert len(lines.asked) == 64
     found, slope, lines = blamed(monkeypatch, error, [], np.ones(65))
     assert found is slope
     assert lines.asked == []
@@ -464,6 +520,29 @@ def line(values, expected, *, step=0.5, noise=0.0, typical=1.0, size=1.0, larges
 
 def values_of(function, step=0.5):
     return [function(step * time) for time in (0.0, 1.0, -1.0, 0.5, -0.5)]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_values_and_slopes_along_a_line(eager):
+    """Of 0.25 x + 0.5 w, for the cotangent (1, -0.5), where x moves by d."""
+    x, w, d = np.float32([8.0, 4.0]), np.float32([2.0, 6.0]), np.float32([3.0, 2.0])
+    case = draw_case(lambda x, w: 0.25 * x + 0.5 * w, (jnp.asarray(x), jnp.asarray(w)), {},
+                     np.random.default_rng(0))  # fmt: skip
+    case = dataclasses.replace(case, cotangents=[np.float32([1.0, -0.5])], eager=eager)
+    lines = _Lines(case, case.explicit)
+    times = jnp.float32([0.0, 1.0, -1.0])
+    directions = [jnp.asarray(d), jnp.zeros(2)]
+    sums, size, expected, typical, noise, largest = lines._program(
+        [jnp.asarray(x), jnp.asarray(w)], directions, times, lines.pools
+    )
+    np.testing.assert_allclose(sums, [3 - 2, 3.75 - 2.25, 2.25 - 1.75])
+    np.testing.assert_allclose(
+        [size, expected, typical, largest], [5, 0.5, np.hypot(0.75, 0.25), 0.5], rtol=1e-6
+    )
+    if eager:  # Eight units in the last place of the terms' size.
+        assert noise == pytest.approx(5 * 8 * EPS)
+    else:
+        assert EPS / 10 < noise < 20 * EPS
 
 
 def test_a_slope_is_exact_for_a_polynomial_of_fourth_order():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import __main__ as command
-from jaxnets import _costs, gradcheck
+from jaxnets import _audit, _costs, audit, gradcheck
 from jaxnets._audit import Audit, Rule
 from jaxnets._checking.case import Case
 from jaxnets._checking.reference import ALLOWANCE, Tolerance, _expected, _widened
@@ -181,6 +181,11 @@ def test_a_ratio_is_ours_over_autodiffs(explicit):
     assert [line.split()[-1] for line in lines] == [f"{explicit:.2f}"] * 5
 
 
+def test_there_is_no_ratio_to_nothing():
+    found = str(Costs("f", 32, cost(1.0), cost(0.0)))
+    assert [line.split()[-1] for line in found.splitlines()[1:]] == ["-"] * 5
+
+
 def test_a_time_is_the_median_of_calls_that_take_turns(monkeypatch):
     """So that a busy moment hits all, and counts for none."""
     now, calls = [0.0], []
@@ -256,16 +261,16 @@ def test_a_function_that_raises_has_no_gradient_to_check():
 # --- audits --------------------------------------------------------------------------------------
 
 
-def rule_of(name, *checks, calls=1, costs=None, reason=""):
+def rule_of(name, *checks, calls=1, costs=None, reason="", length=16):
     """A rule whose report has these checks: dtype, status, error in ULP."""
     report = Report(name, tuple(Check("vjp", d, s, "why", u, "x") for d, s, u in checks))
-    shapes = ("float32[8,16]", "float32[16]")
+    shapes = (f"float32[8,{length}]", f"float32[{length}]")
     return Rule(name, "nets.py:7", calls, shapes, report if checks else None, costs, reason)
 
 
 RIGHT = rule_of("relu", ("float32", "passed", 8.0), ("float64", "passed", 1e6), calls=2,
                 costs=Costs("relu", 32, cost(0.5), cost(1.0)))  # fmt: skip
-WRONG = rule_of("layer_norm", ("float32", "failed", 2.0**21), ("float32", "passed", 4.0))
+WRONG = rule_of("layer_norm", ("float32", "failed", 2.0**21), ("float32", "passed", 4.0), length=9)
 UNSEEN = rule_of("gelu", reason="it is called inside of pmap, whose values are not seen")
 VAGUE = rule_of("silu", ("float32", "inconclusive", 0.0))
 
@@ -291,7 +296,7 @@ def test_an_audit_is_a_table_and_the_reports_of_what_is_not_ok():
         "    float32[8,16] float32[16]",
         "    nets.py:7",
         "  layer_norm  FAILED       2.5e-01  -      -     1",
-        "    float32[8,16] float32[16]",
+        "    float32[8,9] float32[9]",
         "    nets.py:7",
         "  gelu        not checked  -        -      -     1",
         "    float32[8,16] float32[16]",
@@ -323,3 +328,34 @@ def test_a_long_list_of_shapes_is_wrapped():
     shapes = [line for line in str(Audit("loss", (rule,))).splitlines() if "float32[" in line]
     assert len(shapes) == 2
     assert all(line.startswith("    float32") and len(line) <= 80 for line in shapes)
+
+
+def test_rules_are_listed_in_the_order_in_which_they_are_called(monkeypatch):
+    """The same one at the same shapes once."""
+    monkeypatch.setattr(_audit, "costs", lambda *arguments: None)
+
+    def another(x):
+        return jnp.sin(x)
+
+    sine = jax.custom_vjp(another)
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy,))
+    ramp = off_by(0.0)
+
+    def program(x):
+        return sine(ramp(sine(ramp(x)[:2])))
+
+    found = audit(program, POINT, check=lambda rule, *values: Report(rule.__name__, ()))
+    shapes = [("function", 1, 3), ("another", 2, 2), ("function", 1, 2)]
+    assert [(r.name.split(".")[-1], r.calls, int(r.shapes[0][8:-1])) for r in found.rules] == shapes
+    assert {rule.report.function for rule in found.rules} == {rule.name for rule in found.rules}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "expected"),
+    [
+        (jnp.ones(2), True), (np.ones(2, np.float32), True), (np.int32(3), True),
+        (jax.random.key(0), True), (np.array([True]), False), ("text", False), (5, False),
+    ],
+)  # fmt: skip
+def test_arrays_are_what_a_program_is_traced_with(leaf, expected):
+    assert _audit._is_array(leaf) is expected
