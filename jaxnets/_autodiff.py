@@ -20,7 +20,8 @@ def autodiff(f: Callable[P, R]) -> Callable[P, R]:
     that a hand-written gradient is held against. Like `jax.jit` it is a transformation of any
     function, an op, a layer, a whole training loss or somebody else's model, and composes with
     grad, jvp, vmap, jit and the rest. Rules made with `jax.custom_jvp` stay: they are how JAX
-    defines derivatives of its own (`jax.nn.relu`).
+    defines derivatives of its own (`jax.nn.relu`). A `jax.custom_batching.custom_vmap` function is
+    replaced by its body, because JAX has no reverse mode of it.
 
     Args:
         f: any function that JAX can trace; arguments that are no arrays are constants to it.
@@ -76,5 +77,9 @@ def _forget_equation(equation):
     if equation.primitive is primitives.custom_vjp_call_p:
         return equation.replace(
             primitive=primitives.closed_call_p, params={"call_jaxpr": params["call_jaxpr"]}
+        )
+    if equation.primitive.name == "custom_vmap_call":
+        return equation.replace(
+            primitive=primitives.closed_call_p, params={"call_jaxpr": params["call"]}
         )
     return equation.replace(params=params)

@@ -114,6 +114,22 @@ def _predictions_and_targets(rng, shape, dtype):
     return _normal(rng, shape, dtype), _normal(rng, shape, dtype, 0.5, 2.0)
 
 
+def _predictions_targets_and_delta(rng, shape, dtype):
+    return *_predictions_and_targets(rng, shape, dtype), jnp.asarray(0.8, dtype)
+
+
+def _x_and_gate(rng, shape, dtype):
+    return _normal(rng, shape, dtype), _normal(rng, shape, dtype, 0.3, 1.5)
+
+
+def _logits_and_probabilities(rng, shape, dtype):
+    return _normal(rng, shape, dtype, 0.0, 2.0), jnp.asarray(rng.uniform(size=shape), dtype)
+
+
+def _logits_probabilities_and_weight(rng, shape, dtype):
+    return *_logits_and_probabilities(rng, shape, dtype), jnp.asarray(2.5, dtype)
+
+
 def _params(rng, shape, dtype):
     return ({"weight": _normal(rng, shape, dtype), "bias": _normal(rng, shape[-1:], dtype)},)
 
@@ -187,6 +203,8 @@ CATALOG: tuple[Entry, ...] = (
     Entry("tanh", "", ops.tanh, _x),
     Entry("sigmoid", "", ops.sigmoid, _x),
     Entry("softplus", "", ops.softplus, _x),
+    Entry("swiglu", "", ops.swiglu, _x_and_gate),
+    Entry("geglu", "", ops.geglu, _x_and_gate),
     Entry("softmax", "", ops.softmax, _x),
     Entry("softmax", "axis 0", lambda x: ops.softmax(x, axis=0), _x),
     Entry("log_softmax", "", ops.log_softmax, _x),
@@ -213,6 +231,14 @@ CATALOG: tuple[Entry, ...] = (
         _logits_distributions_and_smoothing,
     ),
     Entry("squared_error", "", ops.squared_error, _predictions_and_targets),
+    Entry("huber", "", ops.huber, _predictions_targets_and_delta),
+    Entry("sigmoid_cross_entropy", "", ops.sigmoid_cross_entropy, _logits_and_probabilities),
+    Entry(
+        "sigmoid_cross_entropy",
+        "weight",
+        lambda z, labels, w: ops.sigmoid_cross_entropy(z, labels, positive_weight=w),
+        _logits_probabilities_and_weight,
+    ),
     Entry("l2_penalty", "", ops.l2_penalty, _params),
     Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
     Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),

@@ -199,17 +199,12 @@ class GradCheck:
         def wanted(name):
             return self._wants(name, stop)
 
-        exact: Case | None = None
         narrow_too = given.dtype != "float64"
         if self.dtypes:
             narrow_too = narrow_too and given.dtype in self.dtypes
-        if not self.dtypes or "float64" in self.dtypes or not narrow_too:
-            with jax.enable_x64(True):
-                try:
-                    exact = given.in_float64()
-                except Exception as error:
-                    # Such as a loop whose carry is float32 by name.
-                    checks.append(_no_float64(one_line(error)))
+        wide_too = not self.dtypes or "float64" in self.dtypes or not narrow_too
+        exact, refused = _in_float64(given) if wide_too else (None, [])
+        checks += refused
         if self.reference is None:
             given = signed_by_body(given)
             if exact is not None:
@@ -282,6 +277,15 @@ class GradCheck:
 
 gradcheck = GradCheck()
 """Check the gradient of a function: `GradCheck` with its settings at their defaults."""
+
+
+def _in_float64(given: Case) -> tuple[Case | None, list[Check]]:
+    """Return the case in float64; or None, and a check that says why."""
+    with jax.enable_x64(True):
+        try:
+            return given.in_float64(), []
+        except Exception as error:  # Such as of a loop whose carry is float32 by name.
+            return None, [_no_float64(one_line(error))]
 
 
 def _no_float64(reason: str) -> Check:

@@ -92,7 +92,7 @@ BODIES = {
     "while_loop": (loop, loop_slope, "forward mode of the body in float64"),
     "pure_callback": (of_a_callback, jnp.cos, "central differences"),
     "pallas_call": (of_a_kernel, jnp.cos, "forward mode of the body in float64"),
-    "custom_vmap": (lambda x: of_custom_vmap(x), jnp.cos, "forward mode of the body in float64"),
+    "custom_vmap": (lambda x: of_custom_vmap(x), jnp.cos, "autodiff in float64"),
     "exported": (lambda x: exported()(x), jnp.cos, "central differences"),
     "io_callback": (of_an_effect, jnp.cos, "central differences"),
     "reference": (of_a_reference, jnp.cos, "autodiff in float64"),
@@ -295,3 +295,15 @@ def test_a_library_that_takes_single_precision_alone(factor):
     (skipped,) = [check for check in report.checks if check.name == "all"]
     assert (skipped.status, skipped.dtype) == ("skipped", "float64")
     assert "float32 alone" in str(report)
+
+
+def test_a_backward_that_cannot_be_differentiated_is_a_warning():
+    """The body can, and so there is a second order; only the rule does not have it."""
+
+    def slope(x):
+        return jax.lax.while_loop(lambda s: s[0] < 1, lambda s: (1, jnp.cos(x)), (0, x))[1]
+
+    report = gradcheck.replace(only=("vjp", "second order"))(with_rule(jnp.sin, slope), POINT)
+    assert report.ok
+    assert {check.name for check in report.warnings} == {"second order"}
+    assert "such as a while loop" in report.warnings[0].message

@@ -274,24 +274,30 @@ def _normal_cdf(x):
     return 0.5 * jax.lax.erfc(-x * _SQRT_HALF)
 
 
-def _plain_gelu_exact(x):
+def gelu_slope(x):
+    """Return h'(x) of the exact GELU, in x's dtype."""
+    wide = _near(x)
+    density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
+    return _normal_cdf(wide) + wide * density
+
+
+def plain_gelu(x):
+    """Return the exact GELU, without a rule."""
     (wide,) = widened(x)
     return _times_cdf(_normal_cdf, wide).astype(x.dtype)
 
 
-_gelu_exact = jax.custom_vjp(_plain_gelu_exact)
+_gelu_exact = jax.custom_vjp(plain_gelu)
 
 
 def _gelu_exact_fwd(x):
-    return _plain_gelu_exact(x), x
+    return plain_gelu(x), x
 
 
 def _gelu_exact_bwd(x, dy):
     # Else XLA takes Phi(x) for the forward's, and on a CPU keeps two arrays from there to here.
     wide, wide_dy = widened(jax.lax.optimization_barrier(x), dy)
-    wide = _near(wide)
-    density = jnp.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
-    return ((wide_dy * (_normal_cdf(wide) + wide * density)).astype(dy.dtype),)
+    return ((wide_dy * gelu_slope(wide)).astype(dy.dtype),)
 
 
 _gelu_exact.defvjp(_gelu_exact_fwd, _gelu_exact_bwd)
@@ -355,24 +361,29 @@ def silu(x: ArrayLike) -> jax.Array:
 # h'(x) = sigma(x) + x sigma(x) (1 - sigma(x)).
 
 
-def _plain_silu(x):
+def silu_slope(x):
+    """Return h'(x) of SiLU, in x's dtype."""
+    wide = _near(x)
+    sigma = jax.lax.logistic(wide)
+    return sigma * (1.0 + wide * (1.0 - sigma))
+
+
+def plain_silu(x):
+    """Return SiLU, without a rule."""
     (wide,) = widened(x)
     return _times_cdf(jax.lax.logistic, wide).astype(x.dtype)
 
 
-_silu = jax.custom_vjp(_plain_silu)
+_silu = jax.custom_vjp(plain_silu)
 
 
 def _silu_fwd(x):
-    return _plain_silu(x), x
+    return plain_silu(x), x
 
 
 def _silu_bwd(x, dy):
     wide, wide_dy = widened(x, dy)
-    wide = _near(wide)
-    sigma = jax.lax.logistic(wide)
-    derivative = sigma * (1.0 + wide * (1.0 - sigma))
-    return ((wide_dy * derivative).astype(dy.dtype),)
+    return ((wide_dy * silu_slope(wide)).astype(dy.dtype),)
 
 
 _silu.defvjp(_silu_fwd, _silu_bwd)
@@ -495,11 +506,14 @@ def softplus(x: ArrayLike) -> jax.Array:
 
 def _plain_softplus(x):
     (wide,) = widened(x)
-    # |x| by x > 0, as max(x, 0) goes: where x is 0 the derivative is then 1/2, and not 1.
-    positive = wide > 0
-    zero = jnp.zeros_like(wide)
-    right, minus_abs = jnp.where(positive, wide, zero), jnp.where(positive, -wide, wide)
-    return (right + _log1p(jnp.exp(minus_abs))).astype(x.dtype)
+    # By x > 0, and not max(x, 0) and |x|: where x is 0 the derivative is then 1/2, and not 1.
+    right = jnp.where(wide > 0, wide, jnp.zeros_like(wide))
+    return (right + softplus_of_minus_size(wide)).astype(x.dtype)
+
+
+def softplus_of_minus_size(x):
+    """Return log(1 + e^-|x|), in x's dtype."""
+    return _log1p(jnp.exp(jnp.where(x > 0, -x, x)))
 
 
 _softplus = jax.custom_vjp(_plain_softplus)

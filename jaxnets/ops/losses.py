@@ -1,4 +1,4 @@
-"""Cross-entropy, of probabilities and of logits, squared error, and the L2 penalty.
+"""Cross-entropy, of probabilities and of logits, and the L2 penalty.
 
 Symbols: C classes on the last axis; logits z and probabilities p [..., C]; labels are classes
 (integers [...]) or distributions t (floating [..., C]), and a class y is the distribution
@@ -25,7 +25,6 @@ from jaxnets.ops._arguments import (
     concrete,
     floating,
     fraction,
-    one_dtype,
     varying_together,
     widened,
 )
@@ -309,64 +308,6 @@ _distribution_softmax_cross_entropy.defvjp(
 
 
 # --- squared error -------------------------------------------------------------------------------
-
-
-def squared_error(predictions: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """Mean of squared differences over the last axis, l = 1/D sum_d (p_d - t_d)^2, without 1/2.
-
-    Args:
-        predictions: [..., D], floating.
-        targets: [..., D], floating.
-
-    Returns:
-        [...], one per example, in the promoted dtype of predictions and targets. Half precision
-        squares and sums in float32.
-
-    Raises:
-        TypeError: predictions or targets is not floating.
-        ValueError: the shapes differ, or have no last axis or an empty one.
-
-    Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 1.2, times 2 / D.
-    """
-    predictions, targets = one_dtype(predictions=predictions, targets=targets)
-    if predictions.ndim < 1 or predictions.shape[-1] == 0:
-        raise ValueError(
-            f"squared_error: predictions must be [..., outputs]; got {list(predictions.shape)}"
-        )
-    if targets.shape != predictions.shape:
-        raise ValueError(
-            f"squared_error: targets must have the shape of predictions, "
-            f"{list(predictions.shape)}; got {list(targets.shape)}"
-        )
-    return _squared_error(*varying_together([predictions, targets]))
-
-
-# dl/dp_d = 2 / D (p_d - t_d), and dl/dt_d is minus that. The difference alone is kept.
-
-
-def _plain_squared_error(predictions, targets):
-    wide_predictions, wide_targets = widened(predictions, targets)
-    squares = jnp.square(wide_predictions - wide_targets)
-    return jnp.mean(squares, -1).astype(predictions.dtype)
-
-
-_squared_error = jax.custom_vjp(_plain_squared_error)
-
-
-def _squared_error_fwd(predictions, targets):
-    wide_predictions, wide_targets = widened(predictions, targets)
-    difference = (wide_predictions - wide_targets).astype(predictions.dtype)
-    return _plain_squared_error(predictions, targets), difference
-
-
-def _squared_error_bwd(difference, dl):
-    wide_difference, wide_dl = widened(difference, dl)
-    slope = wide_dl[..., None] * (2.0 / difference.shape[-1]) * wide_difference
-    dpredictions = slope.astype(difference.dtype)
-    return dpredictions, -dpredictions
-
-
-_squared_error.defvjp(_squared_error_fwd, _squared_error_bwd)
 
 
 # --- L2 penalty ----------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("transposition", "return dx, dweight,", "return dx, dweight.T.reshape(weight.shape),"),
         ("sign", "return dx,", "return -dx,"),
         ("0.1 % scale", "return dx, dweight,", "return dx, 1.001 * dweight,"),
-        ("missing sum over the batch", "(x, dy, (", "(x[:1], dy[:1], ("),
+        ("missing sum over the batch", "(x, dy, sharding", "(x[:1], dy[:1], sharding"),
         ("wrong reduction", "wide_dy.sum(leading)", "wide_dy.mean(leading)"),
         ("wrong axis", "wide_dy.sum(leading)", "(0 * bias + wide_dy.sum(-1).ravel()[0])"),
         ("ignored cotangent", "widened(dy)", "widened(jnp.ones_like(dy))"),
@@ -276,14 +276,16 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("second order", "x, alpha = res", "x, alpha = res; alpha = detached(alpha)"),
     ],
     ("gelu", "activations", "_gelu_exact_fwd"): [
-        ("forward over reverse", "_plain_gelu_exact(x)", "_gelu_exact(x)"),
-        ("forward rule's value", "_plain_gelu_exact(x)", "_plain_gelu_tanh(x)"),
+        ("forward over reverse", "plain_gelu(x)", "_gelu_exact(x)"),
+        ("forward rule's value", "plain_gelu(x)", "_plain_gelu_tanh(x)"),
     ],
-    ("gelu", "activations", "_gelu_exact_bwd"): [
+    ("gelu", "activations", "gelu_slope"): [
         ("missing term", " + wide * density", ""),
         ("sign", "+ wide * density", "- wide * density"),
         ("factor", " / math.sqrt(2.0 * math.pi)", ""),
         ("0.1 % scale", "+ wide * density", "+ 1.001 * wide * density"),
+    ],
+    ("gelu", "activations", "_gelu_exact_bwd"): [
         ("second order", "optimization_barrier(x)", "optimization_barrier(detached(x))"),
     ],
     ("gelu", "activations", "_gelu_tanh_bwd"): [
@@ -298,19 +300,17 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ),
     ],
     ("silu", "activations", "_silu_fwd"): [
-        ("swapped residual", "_plain_silu(x), x", "_plain_silu(x), _plain_silu(x)"),
-        ("forward over reverse", "_plain_silu(x), x", "_silu(x), x"),
+        ("swapped residual", "plain_silu(x), x", "plain_silu(x), plain_silu(x)"),
+        ("forward over reverse", "plain_silu(x), x", "_silu(x), x"),
     ],
-    ("silu", "activations", "_silu_bwd"): [
+    ("silu", "activations", "silu_slope"): [
         ("missing term", " * (1.0 + wide * (1.0 - sigma))", ""),
         ("sign", "1.0 - sigma", "1.0 + sigma"),
-        ("not linear", "wide_dy * derivative", "wide_dy * jnp.abs(wide_dy) * derivative"),
-        ("impure", "wide_dy * derivative", "shaken(wide_dy * derivative)"),
-        (
-            "only under vmap",
-            "wide_dy * derivative",
-            "wide_dy * derivative * one_unless_mapped(wide)",
-        ),
+    ],
+    ("silu", "activations", "_silu_bwd"): [
+        ("not linear", "wide_dy * silu", "wide_dy * jnp.abs(wide_dy) * silu"),
+        ("impure", "wide_dy * silu_slope(wide)", "shaken(wide_dy * silu_slope(wide))"),
+        ("only under vmap", "wide_dy * silu", "wide_dy * one_unless_mapped(wide) * silu"),
     ],
     ("tanh", "activations", "_tanh_fwd"): [
         ("swapped residual", "return y, y", "return y, x"),
@@ -435,7 +435,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
             "dlogits = one_unless_mapped(log_probs) * wide_dl *",
         ),
     ],
-    ("squared_error", "losses", "_squared_error_fwd"): [
+    ("squared_error", "regression", "_squared_error_fwd"): [
         (
             "forward rule's value",
             "_plain_squared_error(predictions, targets),",
@@ -445,7 +445,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("second order", "targets), difference", "targets), detached(difference)"),
         ("forward over reverse", "return _plain_squared_error(", "return _squared_error("),
     ],
-    ("squared_error", "losses", "_squared_error_bwd"): [
+    ("squared_error", "regression", "_squared_error_bwd"): [
         ("factor", "(2.0 / ", "(1.0 / "),
         ("wrong reduction", "2.0 / difference.shape[-1]", "2.0"),
         ("wrong reduction", "difference.shape[-1]", "difference.size"),
@@ -455,6 +455,84 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
         ("ignored cotangent", "wide_dl[..., None] * (", "("),
         ("scalar cotangent", "wide_dl[..., None]", "jnp.mean(wide_dl)"),
         ("wrong dtype", "astype(difference.dtype)", "astype(jnp.float16)"),
+    ],
+    ("huber", "regression", "_huber_fwd"): [
+        (
+            "forward rule's value",
+            "_plain_huber(predictions, targets, delta),",
+            "0.5 * _plain_huber(predictions, targets, delta),",
+        ),
+        (
+            "swapped residual",
+            "_difference(predictions, targets)",
+            "_difference(targets, predictions)",
+        ),
+        ("forward over reverse", "return _plain_huber(", "return _huber("),
+        ("second order", "(difference, delta)", "(detached(difference), delta)"),
+    ],
+    ("huber", "regression", "_huber_bwd"): [
+        ("factor", "where(size <= delta, difference", "where(size <= delta, 2.0 * difference"),
+        ("missing term", "delta * jnp.sign(difference)", "difference"),
+        ("missing term", "size - delta", "size"),
+        ("sign", "delta * jnp.sign", "-delta * jnp.sign"),
+        ("sign", "-dpredictions", "dpredictions"),
+        ("wrong reduction", "difference.shape[-1]", "difference.size"),
+        ("0.1 % scale", "ddelta.astype", "(1.001 * ddelta).astype"),
+        ("ignored cotangent", "share * jnp.sum(", "jnp.mean(share) * jnp.sum("),
+        ("missing gradient", "ddelta.astype", "(0.0 * ddelta).astype"),
+        ("wrong dtype", "ddelta.astype(dl.dtype)", "ddelta.astype(jnp.float16)"),
+    ],
+    ("swiglu", "gated", "_swiglu_fwd"): [
+        ("swapped residual", "(x, gate)\n", "(gate, x)\n"),
+        ("forward rule's value", "_plain_swiglu(x, gate),", "_plain_swiglu(gate, x),"),
+        ("forward over reverse", "return _plain_swiglu(", "return _swiglu("),
+    ],
+    ("swiglu", "gated", "_swiglu_bwd"): [
+        ("missing term", " * silu_slope(gate)", ""),
+        ("swapped residual", "wide_dy * x * silu_slope(gate)", "wide_dy * gate * silu_slope(gate)"),
+        ("sign", "dx.astype", "(-dx).astype"),
+        ("0.1 % scale", "dgate.astype", "(1.001 * dgate).astype"),
+        ("missing gradient", "dgate.astype", "(0.0 * dgate).astype"),
+        ("second order", "widened(*res, dy)", "widened(*detached(res), dy)"),
+        ("wrong dtype", "dx.astype(dy.dtype)", "dx.astype(jnp.float16)"),
+        ("only under vmap", "dx.astype", "(dx * one_unless_mapped(dx)).astype"),
+        ("impure", "dgate.astype", "shaken(dgate).astype"),
+    ],
+    ("geglu", "gated", "_geglu_fwd"): [
+        ("swapped residual", "(x, gate)\n", "(gate, x)\n"),
+        ("forward rule's value", "_plain_geglu(x, gate),", "_plain_swiglu(x, gate),"),
+        ("forward over reverse", "return _plain_geglu(", "return _geglu("),
+    ],
+    ("geglu", "gated", "_geglu_bwd"): [
+        ("missing term", " * gelu_slope(gate)", ""),
+        ("missing term", "gelu_slope(gate)", "silu_slope(gate)"),
+        ("swapped residual", "wide_dy * plain_gelu(gate)", "wide_dy * gate"),
+        ("sign", "dgate.astype", "(-dgate).astype"),
+        ("ignored cotangent", "wide_dy * plain_gelu", "plain_gelu"),
+        ("scalar cotangent", "widened(*res, dy)", "widened(*res, jnp.full_like(dy, dy.mean()))"),
+        ("not linear", "wide_dy * x *", "jnp.clip(wide_dy, -1.0, 1.0) * x *"),
+        ("missing gradient", "dx.astype", "(0.0 * dx).astype"),
+    ],
+    ("sigmoid_cross_entropy", "binary", "_sigmoid_cross_entropy_fwd"): [
+        ("swapped residual", "(logits, labels, weight)\n", "(labels, logits, weight)\n"),
+        ("forward over reverse", "return _plain_sigmoid", "return _sigmoid"),
+        (
+            "forward rule's value",
+            "_plain_sigmoid_cross_entropy(logits, labels, weight),",
+            "_plain_sigmoid_cross_entropy(-logits, labels, weight),",
+        ),
+    ],
+    ("sigmoid_cross_entropy", "binary", "_sigmoid_cross_entropy_bwd"): [
+        ("missing term", "dz = (1.0 - t) *", "dz ="),
+        ("missing term", " - w * t * jax.lax.logistic(-z)", ""),
+        ("missing term", " - if_negative", ""),
+        ("factor", "dt = w *", "dt ="),
+        ("sign", "jax.lax.logistic(-z)", "jax.lax.logistic(z)"),
+        ("0.1 % scale", "wide_dl * dz", "1.001 * wide_dl * dz"),
+        ("missing sum over the batch", "jnp.sum(wide_dl * t *", "jnp.mean(wide_dl * t *"),
+        ("ignored cotangent", "wide_dl * dt", "dt"),
+        ("second order", "widened(*res, dl)", "widened(*detached(res), dl)"),
+        ("wrong dtype", "part.astype(dl.dtype)", "part.astype(jnp.float16)"),
     ],
     ("l2_penalty", "losses", "_l2_penalty_fwd"): [
         (

@@ -71,9 +71,12 @@ def test_no_features_give_the_bias():
 
 
 @pytest.mark.slow
-def test_rows_a_multiple_of_2_kb_apart(rng):
+@pytest.mark.parametrize(("batch", "features"), [(3, 512), (16, 512), (4, 5)])
+def test_rows_a_multiple_of_2_kb_apart_and_narrow_outputs(batch, features, rng):
     """Whose gradient goes another way."""
-    arguments = normal_like(rng, (jnp.ones((3, 512)), jnp.ones((512, 2)), jnp.ones(2)))
+    arguments = normal_like(
+        rng, (jnp.ones((batch, features)), jnp.ones((features, 2)), jnp.ones(2))
+    )
     lowered = jax.jit(jax.grad(lambda *a: ops.linear(*a).sum(), 1)).lower(*arguments)
     assert "optimization_barrier" in lowered.as_text()
     report = gradcheck(ops.linear, *arguments)

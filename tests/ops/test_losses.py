@@ -37,10 +37,6 @@ def softmax_cross_entropy(library, logits, labels, smoothing=0.0):
     return -(labels * log_probs).sum(-1)
 
 
-def squared_error(library, predictions, targets):
-    return library.np.mean((predictions - targets) ** 2, axis=-1)
-
-
 def l2_penalty(library, params):
     return sum(library.np.sum(w**2) for w in params.values())
 
@@ -58,10 +54,9 @@ REFERENCES = {
     "softmax_cross_entropy (distributions, smoothing)": Reference(
         softmax_cross_entropy, terms=10.0, saved=1.0
     ),
-    "squared_error": Reference(squared_error, terms=4.0, saved=1.0),
     "l2_penalty": Reference(l2_penalty),
 }
-LOSSES = entries("cross_entropy", "softmax_cross_entropy", "squared_error", "l2_penalty")
+LOSSES = entries("cross_entropy", "softmax_cross_entropy", "l2_penalty")
 
 
 @pytest.mark.parametrize("entry", LOSSES, ids=name_of)
@@ -252,25 +247,6 @@ def test_penalty_inside_a_loss_of_one_example(rng, x64):
     assert_close(jax.grad(loss)(weight), xs.sum(0) + 3 * 2 * weight, jnp.float64, 3, terms=10.0)
 
 
-def test_squared_error_is_a_mean_over_outputs_for_each_example():
-    loss = ops.squared_error([[1.0, 2.0], [0.0, -3.0]], [[0.0, 2.0], [0.0, 1.0]])
-    assert loss.tolist() == [0.5, 8.0]
-    # The sum of both squares, 125000, is above the largest float16, their mean is not.
-    assert ops.squared_error(jnp.full(2, 250, "float16"), jnp.zeros(2, "float16")) == 62496.0
-
-
-def test_squared_error_needs_two_arrays_of_one_shape():
-    with pytest.raises(ValueError, match=r"targets must have the shape .*\[2, 1\]; got \[2\]"):
-        ops.squared_error(jnp.ones((2, 1)), jnp.ones(2))
-    for empty in (jnp.ones((2, 0)), jnp.float32(1.0)):
-        with pytest.raises(
-            ValueError, match=r"squared_error: predictions must be \[..., outputs\]"
-        ):
-            ops.squared_error(empty, empty)
-    with pytest.raises(TypeError, match="targets must have a floating dtype"):
-        ops.squared_error(jnp.ones(2), jnp.ones(2, jnp.int32))
-
-
 def test_residuals(dtype, rng):
     scores = jnp.asarray(rng.uniform(0.1, 1.0, (16, 10)), dtype)
     classes, labels = jnp.asarray(rng.integers(10, size=16)), jnp.ones((16, 10), dtype)
@@ -285,7 +261,6 @@ def test_residuals(dtype, rng):
     assert residual_bytes(ops.softmax_cross_entropy, scores, labels) <= 2 * scores.nbytes
     assert residual_bytes(ops.cross_entropy, scores, classes) <= 2 * per_example
     assert residual_bytes(ops.cross_entropy, scores, labels) <= 2 * scores.nbytes
-    assert residual_bytes(ops.squared_error, scores, labels) == scores.nbytes
     assert residual_bytes(ops.l2_penalty, {"w": scores}) == scores.nbytes
 
 

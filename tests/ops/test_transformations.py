@@ -275,7 +275,9 @@ def test_empty_batch(entry, dtype, rng):
 # What an op calls its first argument, where that is not x.
 FIRST = {
     "cross_entropy": "probs",
+    "huber": "predictions",
     "l2_penalty": "params",
+    "sigmoid_cross_entropy": "logits",
     "softmax_cross_entropy": "logits",
     "squared_error": "predictions",
 }
