@@ -30,6 +30,11 @@ SHAPES = {
     "softmax_cross_entropy (distributions)": ([X, X], (2,)),
     "softmax_cross_entropy (distributions, smoothing)": ([X, X, ()], (2,)),
     "squared_error": ([X, X], (2,)),
+    "huber": ([X, X, ()], (2,)),
+    "sigmoid_cross_entropy": ([X, X], Y),
+    "sigmoid_cross_entropy (weight)": ([X, X, ()], Y),
+    "swiglu": ([X, X], Y),
+    "geglu": ([X, X], Y),
     "batch_norm": ([X, (6,), (6,)], Y),
     "layer_norm": ([X, (6,), (6,)], Y),
     "rms_norm": ([X, (6,)], Y),
@@ -48,9 +53,9 @@ def test_shapes_are_those_of_the_formulas(entry):
         }  # fmt: skip
         assert result.shape == ()
     else:
-        wanted, shape = SHAPES.get(entry.name, ([X], Y))
-        assert [argument.shape for argument in arguments] == wanted
-        assert result.shape == shape
+        found = [argument.shape for argument in arguments]
+        # A row that is not listed here has x before its other arguments.
+        assert (found, result.shape) == SHAPES.get(entry.name, ([X, *found[1:]], result.shape))
 
 
 def test_every_op_has_a_plain_row():
@@ -76,6 +81,9 @@ def test_normal_numbers_have_their_mean_and_spread():
         logits, _ = draw(np.random.default_rng(0), (1000, 20), jnp.dtype("float32"))
         assert np.mean(logits) == pytest.approx(0, abs=0.05)
         assert np.std(logits) == pytest.approx(2, rel=0.03)
+    _, gate = _catalog._x_and_gate(np.random.default_rng(0), (1000, 20), jnp.dtype("float32"))
+    assert np.mean(gate) == pytest.approx(0.3, abs=0.05)
+    assert np.std(gate) == pytest.approx(1.5, rel=0.03)
     predictions, targets = _catalog._predictions_and_targets(
         np.random.default_rng(0), (1000, 20), jnp.dtype("float32")
     )
@@ -108,6 +116,19 @@ def test_numbers_beside_x_are_positive_and_may_exceed_1():
     ]
     assert 0.1 <= min(draws) < 0.2
     assert 1.4 < max(draws) <= 1.5
+
+
+def test_labels_of_a_sigmoid_are_probabilities():
+    logits, labels, weight = _catalog._logits_probabilities_and_weight(
+        np.random.default_rng(0), (1000, 20), jnp.dtype("float32")
+    )
+    assert np.std(logits) == pytest.approx(2, rel=0.03)
+    assert np.min(labels) == pytest.approx(0, abs=0.001)
+    assert np.max(labels) == pytest.approx(1, abs=0.001)
+    assert np.mean(labels) == pytest.approx(0.5, abs=0.02)
+    assert float(weight) > 1
+    delta = _catalog._predictions_targets_and_delta(np.random.default_rng(0), X, np.float32)[2]
+    assert 0 < float(delta) < 1  # So that differences lie on either side of it.
 
 
 def test_smoothing_is_a_tenth():

@@ -180,7 +180,7 @@ def rounded(*values, spread=0.0, epsilon=0.0):
 
 def test_float64_is_no_reference_where_the_function_is_another_there():
     """It differs by more than a twentieth, and by more than rounding explains."""
-    cases = (0.19, 0.0, True), (0.21, 0.0, False), (0.2995, 1e-4, True), (0.30005, 1e-4, False)
+    cases = (0.19, 0.0, True), (0.21, 0.0, False), (0.29995, 1e-4, True), (0.30005, 1e-4, False)
     for off, spread, same in cases:
         given, exact = rounded([1.0, 4.0 + off], spread=spread), rounded([1.0, 4.0])
         found = reference._expected(given, exact)
@@ -188,6 +188,8 @@ def test_float64_is_no_reference_where_the_function_is_another_there():
         assert found.allowed[0][1] == pytest.approx(
             16 * off if same else 16 * spread, rel=1e-9, abs=1e-30
         )
+    nothing = reference._expected(rounded([0.0]), None)
+    assert 0 < nothing.allowed[0][0] < 2e-38  # The least that float32 tells from 0.
     infinite = reference._expected(rounded([np.inf, 1.0]), rounded([np.inf, 1.0]))
     assert infinite.allowed[0][0] == pytest.approx(0, abs=1e-30)
 
@@ -199,6 +201,8 @@ def test_what_rounding_does_to_one_array_it_may_do_to_another():
     assert found == [0.005, 0.1, 0.005, 0.005]  # 0.1 is more than rounding itself.
     found = reference._relative(reference.Expected(arrays, [0.0 * a for a in allowed]), [EPS])
     assert found == [16 * EPS] * 4
+    hundredth = reference.Expected([np.array([1.0]), np.zeros(1)], [np.array([0.01]), np.zeros(1)])
+    assert reference._relative(hundredth, [EPS]) == [0.01, 0.01]
     small = reference.Expected([np.array([0.5])], [np.array([0.001])])
     assert reference._relative(small, [EPS]) == [0.002]
 
