@@ -152,6 +152,20 @@ def _images_and_depthwise_kernel(rng, shape, dtype):
     return _images(rng, shape, dtype), _normal(rng, (3, 2, 1, 2 * shape[-1]), dtype)
 
 
+def _x_and_gate(rng, shape, dtype):
+    return _normal(rng, shape, dtype), _normal(rng, shape, dtype, 0.5, 1.5)
+
+
+def _table_and_ids(rng, shape, dtype, rows=6):
+    ids = rng.integers(rows, size=shape[:-1])
+    return _normal(rng, (rows, shape[-1]), dtype), jnp.asarray(ids, jnp.int32)
+
+
+def _heads_and_positions(rng, shape, dtype, length=3, heads=2):
+    positions = jnp.asarray(rng.integers(20, size=(*shape[:-1], length)), jnp.int32)
+    return _normal(rng, (*shape[:-1], length, heads, 2 * shape[-1]), dtype), positions
+
+
 CATALOG: tuple[Entry, ...] = (
     Entry("linear", "", ops.linear, _x_weight_and_bias),
     Entry("linear", "no bias", ops.linear, _x_and_weight),
@@ -187,6 +201,8 @@ CATALOG: tuple[Entry, ...] = (
     Entry("tanh", "", ops.tanh, _x),
     Entry("sigmoid", "", ops.sigmoid, _x),
     Entry("softplus", "", ops.softplus, _x),
+    Entry("swiglu", "", ops.swiglu, _x_and_gate),
+    Entry("geglu", "", ops.geglu, _x_and_gate),
     Entry("softmax", "", ops.softmax, _x),
     Entry("softmax", "axis 0", lambda x: ops.softmax(x, axis=0), _x),
     Entry("log_softmax", "", ops.log_softmax, _x),
@@ -217,5 +233,7 @@ CATALOG: tuple[Entry, ...] = (
     Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
     Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),
     Entry("rms_norm", "", ops.rms_norm, _x_and_scale),
+    Entry("embedding", "", ops.embedding, _table_and_ids),
+    Entry("rotary", "", ops.rotary, _heads_and_positions),
     Entry("dropout", "", lambda x, key: ops.dropout(x, key, 0.3), _x_and_key),
 )

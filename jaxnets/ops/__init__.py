@@ -3,10 +3,13 @@
 from jaxnets.ops.activations import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from jaxnets.ops.conv import conv2d
 from jaxnets.ops.dropout import dropout
+from jaxnets.ops.embedding import embedding
+from jaxnets.ops.gated import geglu, swiglu
 from jaxnets.ops.linear import linear
 from jaxnets.ops.losses import cross_entropy, l2_penalty, softmax_cross_entropy, squared_error
 from jaxnets.ops.norm import batch_norm, layer_norm, rms_norm
 from jaxnets.ops.pool import avg_pool2d, global_avg_pool, max_pool2d
+from jaxnets.ops.rotary import rotary
 from jaxnets.ops.softmax import log_softmax, softmax
 
 __all__ = [
@@ -16,6 +19,8 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "elu",
+    "embedding",
+    "geglu",
     "gelu",
     "global_avg_pool",
     "l2_penalty",
@@ -26,11 +31,13 @@ __all__ = [
     "max_pool2d",
     "relu",
     "rms_norm",
+    "rotary",
     "sigmoid",
     "silu",
     "softmax",
     "softmax_cross_entropy",
     "softplus",
     "squared_error",
+    "swiglu",
     "tanh",
 ]

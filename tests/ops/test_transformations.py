@@ -275,6 +275,7 @@ def test_empty_batch(entry, dtype, rng):
 # What an op calls its first argument, where that is not x.
 FIRST = {
     "cross_entropy": "probs",
+    "embedding": "table",
     "l2_penalty": "params",
     "softmax_cross_entropy": "logits",
     "squared_error": "predictions",
