@@ -76,7 +76,8 @@ def _turned(x, positions, base, sign):
     exponents = jnp.arange(half, dtype=wide.dtype) / half
     thetas = jax.lax.expand_dims(base**-exponents, range(positions.ndim + 1))
     angles = positions.astype(wide.dtype)[..., None, None] * thetas
-    cosines, sines = jnp.cos(angles), sign * jnp.sin(angles)
+    # Otherwise XLA computes them again for each head: of [768, 8, 64], 3.4 ms instead of 2.4 ms.
+    cosines, sines = jax.lax.optimization_barrier((jnp.cos(angles), sign * jnp.sin(angles)))
     u, v = wide[..., :half], wide[..., half:]
     y = jnp.concatenate([u * cosines - v * sines, v * cosines + u * sines], -1)
     return y.astype(x.dtype)
