@@ -42,7 +42,6 @@ TABLE = {
         ("not linear", "dtable.astype(dy.dtype)", "(dtable * jnp.abs(dtable)).astype(dy.dtype)"),
         ("ignored cotangent", "        wide,", "        jnp.ones_like(wide),"),
         ("impure", "dtable.astype(dy.dtype)", "shaken(dtable.astype(dy.dtype))"),
-        ("second order", "dtable.astype(dy.dtype)", "detached(dtable.astype(dy.dtype))"),
         (
             "only under vmap",
             "dtable.astype(dy.dtype)",
@@ -60,7 +59,6 @@ TABLE = {
         ("not linear", "_turned(dy,", "_turned(dy * jnp.abs(dy),"),
         ("ignored cotangent", "_turned(dy,", "_turned(jnp.ones_like(dy),"),
         ("impure", "_turned(dy,", "_turned(shaken(dy),"),
-        ("second order", "_turned(dy,", "_turned(detached(dy),"),
         ("only under vmap", "_turned(dy,", "_turned(dy * one_unless_mapped(dy),"),
     ],
 }
