@@ -168,6 +168,16 @@ def _images_and_depthwise_kernel(rng, shape, dtype):
     return _images(rng, shape, dtype), _normal(rng, (3, 2, 1, 2 * shape[-1]), dtype)
 
 
+def _table_and_ids(rng, shape, dtype, rows=6):
+    ids = rng.integers(rows, size=shape[:-1])
+    return _normal(rng, (rows, shape[-1]), dtype), jnp.asarray(ids, jnp.int32)
+
+
+def _heads_and_positions(rng, shape, dtype, length=3, heads=2):
+    positions = jnp.asarray(rng.integers(20, size=(*shape[:-1], length)), jnp.int32)
+    return _normal(rng, (*shape[:-1], length, heads, 2 * shape[-1]), dtype), positions
+
+
 CATALOG: tuple[Entry, ...] = (
     Entry("linear", "", ops.linear, _x_weight_and_bias),
     Entry("linear", "no bias", ops.linear, _x_and_weight),
@@ -243,5 +253,7 @@ CATALOG: tuple[Entry, ...] = (
     Entry("batch_norm", "", ops.batch_norm, _x_scale_and_bias),
     Entry("layer_norm", "", ops.layer_norm, _x_scale_and_bias),
     Entry("rms_norm", "", ops.rms_norm, _x_and_scale),
+    Entry("embedding", "", ops.embedding, _table_and_ids),
+    Entry("rotary", "", ops.rotary, _heads_and_positions),
     Entry("dropout", "", lambda x, key: ops.dropout(x, key, 0.3), _x_and_key),
 )

@@ -90,6 +90,38 @@ def Linear(features: int, *, initializer: Initializer = he, use_bias: bool = Tru
     return Layer("Linear", init, apply)
 
 
+def Embedding(rows: int, features: int) -> Layer:
+    """Rows of a table, looked up by number, [...] to [..., features], by `ops.embedding`.
+
+    Args:
+        rows: how many different ids there are, at least 1; ids are integers in [0, rows).
+        features: the size of a row, at least 1.
+
+    Returns:
+        A layer with parameters {"weight"}, the table [rows, features], drawn from the standard
+        normal distribution, as PyTorch does.
+
+    Raises:
+        TypeError: a number is not a whole one.
+        ValueError: there are no rows or no features.
+    """
+    rows = whole_number("Embedding: rows", rows)
+    features = whole_number("Embedding: features", features)
+    if rows < 1 or features < 1:
+        raise ValueError(
+            f"Embedding: rows and features must be at least 1; got {rows} and {features}"
+        )
+
+    def init(key, input_shape):
+        params = {"weight": jax.random.normal(key, (rows, features), jnp.float32)}
+        return params, {}, (*input_shape, features)
+
+    def apply(params, state, x, *, key=None, training=False):
+        return ops.embedding(params["weight"], x), state
+
+    return Layer("Embedding", init, apply)
+
+
 def Conv2d(
     features: int,
     window: int | Sequence[int] = 3,

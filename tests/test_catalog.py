@@ -38,6 +38,8 @@ SHAPES = {
     "batch_norm": ([X, (6,), (6,)], Y),
     "layer_norm": ([X, (6,), (6,)], Y),
     "rms_norm": ([X, (6,)], Y),
+    "embedding": ([(6, 6), (2,)], Y),
+    "rotary": ([(2, 3, 2, 12), (2, 3)], (2, 3, 2, 12)),
     "dropout": ([X, KEY], Y),
 }
 

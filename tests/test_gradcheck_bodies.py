@@ -307,3 +307,15 @@ def test_a_backward_that_cannot_be_differentiated_is_a_warning():
     assert report.ok
     assert {check.name for check in report.warnings} == {"second order"}
     assert "such as a while loop" in report.warnings[0].message
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_backward_that_hides_its_cotangent(hidden, dtype):
+    """The gradient and its derivative to x are right, alone: not inside of another function."""
+    reverse = jax.custom_vjp(lambda x: x[::-1])
+    stop = jax.lax.stop_gradient if hidden else lambda x: x
+    reverse.defvjp(lambda x: (x[::-1], None), lambda _, dy: (stop(dy)[::-1],))
+    report = gradcheck.replace(dtypes=(dtype,))(reverse, POINT.astype("float32"))
+    assert failed(report) == ({"second order"} if hidden else set())
+    assert ("does the backward stop the gradient of the cotangent?" in str(report)) == hidden

@@ -82,6 +82,29 @@ def test_linear_is_the_op_on_its_parameters(rng):
     )
 
 
+def test_embedding():
+    layer = layers.Embedding(50, 40)
+    params, state, output_shape = layer.init(KEY, (3,))
+    assert output_shape == (3, 40)
+    assert {name: (w.shape, w.dtype) for name, w in params.items()} == {
+        "weight": ((50, 40), jnp.float32)
+    }
+    assert abs(float(params["weight"].mean())) < 0.1
+    assert abs(float(params["weight"].std()) - 1.0) < 0.1
+    ids = jnp.array([[0, 49, 7], [7, 7, 1]])
+    y, state_after = layer.apply(params, state, ids, training=True)
+    np.testing.assert_array_equal(y, params["weight"][ids])
+    assert state_after == state == {}
+
+
+@pytest.mark.parametrize(("rows", "features"), [(0, 3), (3, 0), (-1, 1)])
+def test_embedding_without_rows_or_features(rows, features):
+    with pytest.raises(ValueError, match=r"Embedding: rows and features must be at least 1; got"):
+        layers.Embedding(rows, features)
+    with pytest.raises(TypeError, match=r"Embedding: rows must be a whole number; got 2\.5"):
+        layers.Embedding(2.5, 1)
+
+
 @pytest.mark.parametrize(
     ("layer", "function"),
     [

@@ -42,7 +42,7 @@ EVERY = [
     layers.Gelu(), layers.Silu(), layers.Tanh(), layers.Sigmoid(), layers.Softplus(),
     layers.Flatten(), layers.Dropout(0.5), layers.BatchNorm(), layers.LayerNorm(),
     layers.RMSNorm(), layers.serial(), layers.residual(layers.Relu()),
-    layers.adapted("other", None, None),
+    layers.Embedding(3, 2), layers.adapted("other", None, None),
 ]  # fmt: skip
 
 

@@ -310,7 +310,7 @@ def _check_second(name, case, raw, expected, second):
         if second is hessian_product and _calls_a_rule(case):
             # Forward over reverse works under jit, and not without.
             run_eagerly(lambda *arguments: second(raw.explicit, *arguments), *arguments)
-        got = case.run(program, *arguments, name=name)
+        got, along = _second_and_along(name, case, program, arguments, second)
     except Exception as error:
         if isinstance(error, TypeError) and "forward-mode" in str(error):
             message = (
@@ -333,6 +333,8 @@ def _check_second(name, case, raw, expected, second):
             raised,
             lambda twin: twin.run(lambda *a: second(twin.explicit, *a), *arguments),
         )
+    if along and (hidden := linearity.hidden_cotangent(name, case, along)):
+        return hidden
     if expected.second is None:
         return _against_differences(name, case, labels, got)
     check = compare(name, case.dtype, labels, got, *expected.second)
@@ -354,6 +356,19 @@ def _check_second(name, case, raw, expected, second):
         for parts in (got, expected.second.values, allowed)
     )
     return compare(name, case.dtype, labels, got, wanted, allowed)
+
+
+def _second_and_along(name, case, program, arguments, second):
+    """Return the second derivative, and what `linearity` asks of the cotangent if that runs."""
+
+    def both(*arguments):
+        along = linearity.derivative_to_cotangents(case.explicit, *arguments, case.others)
+        return program(*arguments), along
+
+    if second is gradient_of_gradient:
+        with contextlib.suppress(Exception):  # Such as of a callback that is given the cotangent.
+            return case.run(both, *arguments, name=(name, "along"))
+    return case.run(program, *arguments, name=name), None
 
 
 def _calls_a_rule(case):

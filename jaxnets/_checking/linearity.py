@@ -1,11 +1,14 @@
 """Cotangents whose gradients have to add up, because a gradient is linear in its cotangent."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets._checking.case import Case
+from jaxnets._checking.verdict import Check
 
 
 class Combination(NamedTuple):
@@ -71,3 +74,48 @@ def expected(combination: Combination, stack: np.ndarray) -> tuple[np.ndarray, f
         terms = [factor * stack[row].astype(np.float64) for factor, row in combination.parts]
         total = np.sum(terms, axis=0)
     return total, max(float(np.abs(t[np.isfinite(t)]).max(initial=0.0)) for t in terms)
+
+
+def derivative_to_cotangents(
+    function: Callable,
+    floats: Sequence,
+    cotangents: Sequence,
+    directions: Sequence,
+    others: Sequence,
+) -> tuple[Any, Any, Any]:
+    """Return <directions, gradient of `others`> twice, and the size of its terms.
+
+    First as the derivative of <directions, gradient> to the cotangent along `others`. Because a
+    gradient is linear in the cotangent both are the same, unless the backward hides the cotangent
+    from JAX: then the second derivative of every program around the function is wrong.
+    """
+    _, pullback = jax.vjp(function, *floats)
+
+    def slope(cotangents):
+        return _product(directions, pullback(list(cotangents)))[0]
+
+    by_derivative, size = _product(others, jax.grad(slope)(list(cotangents)))
+    by_value, other_size = _product(directions, pullback(list(others)))
+    return by_derivative, by_value, size + other_size
+
+
+def _product(arrays: Sequence, others: Sequence) -> tuple[Any, Any]:
+    """Return the inner product of two lists of arrays, and the sum of its terms' sizes."""
+    wide = jnp.result_type(float)  # float64 where that is enabled.
+    terms = [a.astype(wide) * b.astype(wide) for a, b in zip(arrays, others, strict=True)]
+    return sum(map(jnp.sum, terms)), sum(jnp.sum(jnp.abs(part)) for part in terms)
+
+
+def hidden_cotangent(name: str, case: Case, found: tuple[Any, Any, Any]) -> Check | None:
+    """Return a failure if the results of `derivative_to_cotangents` differ, None otherwise."""
+    by_derivative, by_value, size = (float(part) for part in found)
+    # Rounding differs by far less, and an entry that is hidden by more.
+    share = 1e-3 if case.dtype in ("float32", "float64") else 0.1
+    if not abs(by_derivative - by_value) > share * size:
+        return None
+    message = (
+        f"the gradient's derivative to its cotangent is {by_derivative:.6g} along a direction, "
+        f"and {by_value:.6g} by the gradient, which is linear: does the backward stop the gradient "
+        "of the cotangent?"
+    )
+    return Check(name, case.dtype, "failed", message)

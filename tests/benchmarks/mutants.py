@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.benchmarks import mutants_sequence
+
 
 class Mutant(NamedTuple):
     """One planted bug.
@@ -671,7 +673,7 @@ _TABLE: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {
 
 MUTANTS: tuple[Mutant, ...] = tuple(
     Mutant(op, kind, module, function, before, after)
-    for (op, module, function), edits in _TABLE.items()
+    for (op, module, function), edits in (_TABLE | mutants_sequence.TABLE).items()
     for kind, before, after in edits
 )
 

@@ -276,6 +276,7 @@ def test_empty_batch(entry, dtype, rng):
 FIRST = {
     "cross_entropy": "probs",
     "huber": "predictions",
+    "embedding": "table",
     "l2_penalty": "params",
     "sigmoid_cross_entropy": "logits",
     "softmax_cross_entropy": "logits",
