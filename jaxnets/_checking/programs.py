@@ -49,9 +49,10 @@ def remembered(key: Hashable | None, make: Callable[[], T]) -> T:
 def compiled(function: Callable, *arguments: Any) -> Callable:
     """Return `function` compiled for arguments of these shapes and dtypes."""
     lowered = jax.jit(lambda *arguments: function(*arguments)).lower(*arguments)
+    text = lowered.as_text()
     # The text leaves out the names in trees, unused arguments, which still have to be of the dtypes
-    # that were compiled for, and how outputs are nested.
-    key = (lowered.as_text(), shapes_of(arguments), str(lowered.out_tree))
+    # that were compiled for, and how outputs are nested; and of a callback it has a number alone.
+    key = None if "callback" in text else (text, shapes_of(arguments), str(lowered.out_tree))
     return remembered(key, lambda: _compile(lowered, arguments))
 
 
