@@ -385,6 +385,25 @@ def test_equal_programs_have_equal_keys():
         assert key != other
 
 
+def test_parameters_of_an_equation_count_by_what_they_hold():
+    """What cannot be compared is equal to itself alone."""
+
+    def key(**params):
+        equation = types.SimpleNamespace(primitive="p", invars=[], outvars=[], params=params)
+        jaxpr = types.SimpleNamespace(constvars=[], invars=[], outvars=[], eqns=[equation])
+        return programs.text_of(jaxpr, ())
+
+    several = {1, 2}
+    for params in ({"n": 3}, {"table": np.ones(2)}, {"of": (np.ones(2), {"b": 1})}, {"s": several}):
+        assert key(**params) == key(**params)
+        assert hash(key(**params)) == hash(key(**params))
+    assert key(table=np.ones(2)) == key(table=np.ones(2)) != key(table=np.zeros(2))
+    assert key(of=[np.ones(2)]) != key(of=[np.zeros(2)])
+    assert key(s=several) != key(s={1, 2})
+    assert key(n=3) != key(n=3.0)
+    assert key(n=3) != key(m=3)
+
+
 def test_equal_arrays_have_equal_contents():
     x = np.float32([1.0, 2.0])
     assert programs.contents_of(x) == programs.contents_of(jnp.asarray(x))
