@@ -60,6 +60,18 @@ def test_shapes_are_those_of_the_formulas(entry):
         assert (found, result.shape) == SHAPES.get(entry.name, ([X, *found[1:]], result.shape))
 
 
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_axes_before_the_last_are_as_many_rows(entry):
+    """Or images."""
+    two, three = (
+        jax.tree.leaves(jax.eval_shape(
+            entry.function, *entry.sample(np.random.default_rng(0), shape, jnp.dtype("float32"))
+        ))[0].size
+        for shape in ((10, 6), (5, 2, 6))
+    )  # fmt: skip
+    assert two == three
+
+
 def test_every_op_has_a_plain_row():
     assert len({entry.name for entry in CATALOG}) == len(CATALOG)
     assert {entry.op for entry in CATALOG if not entry.variant} == {e.op for e in CATALOG}
@@ -124,6 +136,7 @@ def test_labels_of_a_sigmoid_are_probabilities():
     logits, labels, weight = _catalog._logits_probabilities_and_weight(
         np.random.default_rng(0), (1000, 20), jnp.dtype("float32")
     )
+    assert np.mean(logits) == pytest.approx(0, abs=0.05)
     assert np.std(logits) == pytest.approx(2, rel=0.03)
     assert np.min(labels) == pytest.approx(0, abs=0.001)
     assert np.max(labels) == pytest.approx(1, abs=0.001)

@@ -128,6 +128,30 @@ def test_a_spread_is_the_root_mean_square_of_the_samples(monkeypatch):
     assert found.epsilons == [EPS]
 
 
+@pytest.mark.parametrize(
+    ("function", "spread", "asked"),
+    [
+        (lambda x: [jnp.maximum(x, 0.0)], 0.5, [True, False]),
+        (lambda x: [jnp.maximum(x, 0.0)], 1e-7, [True]),
+        (lambda x: [x * 2.0], 0.5, [True]),
+    ],
+)
+def test_where_rounding_hides_a_choice_the_arguments_are_exact(
+    monkeypatch, function, spread, asked
+):
+    """Two that are equal would be another case of it."""
+    seen = []
+
+    def measured(jaxpr, flat, pools, key, inputs):
+        seen.append(inputs)
+        return rounded([1.0, 8.0], spread=spread if inputs else 0.001, epsilon=EPS)
+
+    monkeypatch.setattr(rounding, "_measured", measured)
+    found = rounding.rounding_spread(function, (jnp.ones(2),), np.random.default_rng(0))
+    assert seen == asked
+    assert found.spreads[0].tolist() == [0.001 if len(asked) == 2 else spread] * 2
+
+
 def test_what_was_measured_in_a_narrow_dtype_is_scaled(x64):
     """As long as it is one dtype, and finite in the same places."""
     x, rng = np.array([1.0, 0.0]), np.random.default_rng(0)
@@ -372,12 +396,13 @@ def test_what_is_said_of_a_slope(slope, status, message):
     assert bool(found.message) == bool(message)
 
 
-def test_an_entry_is_moved_by_its_own_size():
+@pytest.mark.parametrize("size", [1.0, 0.01])
+def test_an_entry_is_moved_by_its_own_size(size):
     """One of 0 by a tenth of the others'."""
-    value = np.array([3.0, 0.0, -4.0, 0.0])
+    value = size * np.array([3.0, 0.0, -4.0, 0.0])
     moves = np.array([differences._moved(value, 0.1, np.random.default_rng(n)) - value
                       for n in range(400)])  # fmt: skip
-    typical = np.sqrt(25 / 4)
+    typical = size * np.sqrt(25 / 4)
     bounds = 0.1 * (np.abs(value) + 0.1 * typical)
     assert (np.abs(moves) <= bounds).all()
     assert (moves.max(0) > 0.95 * bounds).all()
@@ -530,9 +555,13 @@ def values_of(function, step=0.5):
 @pytest.mark.parametrize("eager", [False, True])
 def test_values_and_slopes_along_a_line(eager):
     """Of 0.25 x + 0.5 w, for the cotangent (1, -0.5), where x moves by d."""
-    x, w, d = np.float32([8.0, 4.0]), np.float32([2.0, 6.0]), np.float32([3.0, 2.0])
-    case = draw_case(lambda x, w: 0.25 * x + 0.5 * w, (jnp.asarray(x), jnp.asarray(w)), {},
-                     np.random.default_rng(0))  # fmt: skip
+    x, w, d = np.float32([8.0, 4.0]), np.float16([2.0, 6.0]), np.float32([3.0, 2.0])
+
+    def function(x, w):
+        return 0.25 * x + 0.5 * w.astype(x.dtype)
+
+    arrays = jnp.asarray(x), jnp.asarray(w)
+    case = draw_case(function, arrays, {}, np.random.default_rng(0))
     case = dataclasses.replace(case, cotangents=[np.float32([1.0, -0.5])], eager=eager)
     lines = _Lines(case, case.explicit)
     times = jnp.float32([0.0, 1.0, -1.0])
@@ -544,10 +573,10 @@ def test_values_and_slopes_along_a_line(eager):
     np.testing.assert_allclose(
         [size, expected, typical, largest], [5, 0.5, np.hypot(0.75, 0.25), 0.5], rtol=1e-6
     )
-    if eager:  # Eight units in the last place of the terms' size.
+    if eager:  # Eight units in the last place of the terms' size, in the dtype of the first.
         assert noise == pytest.approx(5 * 8 * EPS)
-    else:
-        assert EPS / 10 < noise < 20 * EPS
+    else:  # Arguments are rounded, too, each in its own dtype: 2^13 times that.
+        assert 2.0**-10 / 10 < noise < 20 * 2.0**-10
 
 
 def test_a_slope_is_exact_for_a_polynomial_of_fourth_order():

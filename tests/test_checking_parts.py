@@ -1,5 +1,6 @@
 """The small parts of the checker, on numbers that are written down."""
 
+import dataclasses
 import importlib
 import json
 import types
@@ -385,6 +386,25 @@ def test_equal_programs_have_equal_keys():
         assert key != other
 
 
+def test_parameters_of_an_equation_count_by_what_they_hold():
+    """What cannot be compared is equal to itself alone."""
+
+    def key(**params):
+        equation = types.SimpleNamespace(primitive="p", invars=[], outvars=[], params=params)
+        jaxpr = types.SimpleNamespace(constvars=[], invars=[], outvars=[], eqns=[equation])
+        return programs.text_of(jaxpr, ())
+
+    several = {1, 2}
+    for params in ({"n": 3}, {"table": np.ones(2)}, {"of": (np.ones(2), {"b": 1})}, {"s": several}):
+        assert key(**params) == key(**params)
+        assert hash(key(**params)) == hash(key(**params))
+    assert key(table=np.ones(2)) == key(table=np.ones(2)) != key(table=np.zeros(2))
+    assert key(of=[np.ones(2)]) != key(of=[np.zeros(2)])
+    assert key(s=several) != key(s={1, 2})
+    assert key(n=3) != key(n=3.0)
+    assert key(n=3) != key(m=3)
+
+
 def test_equal_arrays_have_equal_contents():
     x = np.float32([1.0, 2.0])
     assert programs.contents_of(x) == programs.contents_of(jnp.asarray(x))
@@ -521,6 +541,28 @@ def test_what_is_no_array_stands_between_those_that_are():
         draw_case(lambda n: n * 1.0, (count,), {}, np.random.default_rng(0))
     with pytest.raises(ValueError, match="gradcheck needs a function with an output of a floating"):
         draw_case(lambda x: x > 0, (x,), {}, np.random.default_rng(0))
+
+
+def test_a_function_that_looks_at_values_is_run_operation_by_operation(monkeypatch):
+    def branching(x):
+        return x * 2.0 if x[0] > 0 else x
+
+    case = draw_case(branching, (jnp.ones(2),), {}, np.random.default_rng(0))
+    assert case.eager
+    assert case.run(lambda x: case.explicit(x)[0], 3.0 * jnp.ones(2)).tolist() == [6, 6]
+    assert not hasattr(case.plain, "lower")
+    assert case.traced_once() is case
+    plain = draw_case(lambda x: x * 2.0, (jnp.ones(2),), {}, np.random.default_rng(0))
+    assert not plain.eager
+    assert hasattr(plain.plain, "lower")  # It is compiled.
+    asked = []
+    monkeypatch.setattr(programs, "run", lambda program, *arguments, key: asked.append(key) or 5)
+    assert plain.run(lambda x: x, jnp.ones(2), name="main") == 5
+    signed = dataclasses.replace(plain, signature=("a body",))
+    signed.run(lambda x: x, jnp.ones(2), name="main")
+    signed.run(lambda x: x, jnp.ones(2))
+    assert asked == [None, (("a body",), "main"), None]
+    assert signed.without_rules().signature is None
 
 
 def test_a_complex_array_is_two_leaves():

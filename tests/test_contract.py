@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -222,6 +223,7 @@ def test_where_autodiffs_gradient_is_not_linear_nothing_is_asked(monkeypatch):
     assert found.status == "failed"
     found = linear(monkeypatch, wrong, twin=[[1.0], [3.0], [5.0]])
     assert (found.status, found.message) == ("skipped", "autodiff's gradient is not linear either")
+    assert found.ulps == 0
 
 
 # --- once more -----------------------------------------------------------------------------------
@@ -370,6 +372,27 @@ def test_a_second_order_that_raises_has_nothing_to_compare():
 
     found = contract.check_second_differences("second", case_of([[1.0]], run=run))
     assert (found.status, found.message[:26]) == ("skipped", "raises ValueError: no shap")
+
+
+def test_a_rule_may_call_a_function_with_a_rule():
+    """Seen in the program of both, or where there is none, by a trace."""
+    ruled = jax.custom_vjp(jnp.sin)
+    ruled.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy,))
+    calling = jax.custom_vjp(jnp.sin)
+    calling.defvjp(lambda x: (ruled(x), x), lambda x, dy: (jnp.cos(x) * dy,))
+    for function, expected in ((ruled, False), (calling, True)):
+        case = draw_case(function, (jnp.ones(2),), {}, np.random.default_rng(0))
+        assert contract._calls_a_rule(case) == expected
+        others = jax.make_jaxpr(jnp.sin if expected else ruled)(1.0)
+        other = dataclasses.replace(case, rules=others)
+        assert contract._calls_a_rule(other) == (not expected)
+
+    def fails(*arguments):
+        raise TypeError
+
+    case = types.SimpleNamespace(rules=None, key=lambda name: None, explicit=fails,
+                                 floats=[1.0], cotangents=[1.0])  # fmt: skip
+    assert not contract._calls_a_rule(case)
 
 
 # --- vmap ----------------------------------------------------------------------------------------

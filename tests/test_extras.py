@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import jaxnets
+import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +64,40 @@ def test_the_base_dependencies_are_five():
     base = {re.split(r"[^\w-]", line)[0].lower() for line in needed if "extra ==" not in line}
     assert base == {"jax", "jaxlib", "numpy", "rich", "tyro"}
     assert jaxnets.__version__ == importlib.metadata.version("jaxnets")
+
+
+# --- what is imported where it is used -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", jaxnets.__all__)
+def test_what_the_library_offers_is_there(name):
+    found = getattr(jaxnets, name)
+    assert found is jaxnets.__getattr__(name)
+    if name in ("adapters", "initializers", "layers", "nets", "ops"):
+        assert found is sys.modules[f"jaxnets.{name}"]
+    else:
+        assert callable(found)
+        assert found.__module__.startswith("jaxnets._") or name == "gradcheck"
+    assert name in dir(jaxnets)
+
+
+def test_fit_and_load_are_there_from_python():
+    from train import runs
+
+    for name in ("fit", "load", "Runs"):
+        assert getattr(train, name) is getattr(runs, name)
+        assert name in dir(train)
+
+
+@pytest.mark.parametrize("package", [jaxnets, train])
+def test_what_there_is_not_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match=f"^module '{package.__name__}' has no attribute 'no'"):
+        package.no  # noqa: B018
+
+
+def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert runpy.run_path(jaxnets.__file__)["__version__"] == "0+unknown"

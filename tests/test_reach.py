@@ -239,6 +239,33 @@ def test_columns_are_called_by_what_they_hold():
     assert (columns[0].min_width, columns[0].overflow) == (24, "fold")
     assert [column.no_wrap for column in columns[1:]] == [True, True]
 
+    assert command._table("op").padding == (0, 1, 0, 1)  # No line between the rows.
+
+
+def test_which_row_is_worked_on_is_shown_beside_the_output(monkeypatch):
+    asked = []
+    terminal = types.SimpleNamespace(is_terminal=False)
+    monkeypatch.setattr(command, "Console", lambda **options: asked.append(options) or terminal)
+    list(command._progress([("f",)], "done"))
+    assert asked == [{"stderr": True}]
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_audit_ends_with_status_1_where_a_rule_is_not_ok(monkeypatch, capsys, ok, status):
+    found = types.SimpleNamespace(ok=ok)
+    rows = [("f", square, lambda shape, dtype: ["x"])]
+    monkeypatch.setattr(command, "_chosen", lambda target, shapes: rows)
+    monkeypatch.setattr(command, "audit", lambda function, *arguments: found)
+    assert command._audit(command.Audit("f", ("8",))) == status
+    assert capsys.readouterr().out == f"{found}\n"
+    with pytest.raises(Refusal, match=r"^audit f needs --shapes, one an argument"):
+        command._audit(command.Audit("f"))
+
+
+def test_flags_that_are_not_given():
+    assert command.Check() == command.Check(None, (), "float32", (), 1, (), False)
+    assert command.Measure() == command.Measure(None, (), "float32")
+
 
 def test_each_property_is_checked_once_unless_more_points_are_asked_for():
     settings = gradcheck.replace(only=("vjp",), dtypes=("float32",))
