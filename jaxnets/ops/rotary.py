@@ -31,7 +31,7 @@ def rotary(x: ArrayLike, positions: ArrayLike, *, base: float = 10000.0) -> jax.
 
     Returns:
         [..., T, heads, D], x's dtype. Angles are float32 at least: their error grows with the
-        position, to about 0.004 radians at position 100,000.
+        position, to about 0.009 radians at position 100,000.
 
     Raises:
         TypeError: x is not floating, positions are not integers, or base is not a number or is
