@@ -80,6 +80,42 @@ def test_gradients_that_are_infinite_have_the_size_of_the_others():
     assert largest == 6.0
 
 
+def test_the_derivative_of_a_gradient_to_its_cotangent():
+    """Of x * w, whose gradients are w and x times the cotangent."""
+    arrays = [jnp.asarray([2.0, 3.0]), jnp.asarray([5.0, 7.0])]
+    others, directions = [jnp.asarray([1.0, -1.0])], [jnp.ones(2), 2 * jnp.ones(2)]
+    by_value = (5 * 1 + 7 * -1) + 2 * (2 * 1 + 3 * -1)
+    sizes = (5 + 7) + 2 * (2 + 3), (5 + 2 * 2) + (7 + 2 * 3)
+
+    def found(function):
+        return tuple(map(float, linearity.derivative_to_cotangents(
+            lambda x, w: [function(x, w)], arrays, [jnp.asarray([4.0, 9.0])], directions, others,
+        )))  # fmt: skip
+
+    assert found(jnp.multiply) == (by_value, by_value, sum(sizes))
+    hiding = jax.custom_vjp(jnp.multiply)
+    hiding.defvjp(
+        lambda x, w: (x * w, (x, w)),
+        lambda kept, dy: (kept[1] * jax.lax.stop_gradient(dy), kept[0] * dy),
+    )
+    by_derivative = 2 * (2 * 1 + 3 * -1)
+    assert found(hiding)[:2] == (by_derivative, by_value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("float64", 1e-3), ("float32", 1e-3), ("float16", 0.1)]
+)
+def test_a_cotangent_is_hidden_where_the_derivatives_differ(dtype, share):
+    case = types.SimpleNamespace(dtype=dtype)
+    for off, said in ((0.99, False), (1.01, True), (-1.01, True)):
+        found = linearity.hidden_cotangent("second order", case, (3.0 + 8 * share * off, 3.0, 8.0))
+        assert (found is not None) == said
+    assert found.status == "failed"
+    assert found.message.startswith("the gradient's derivative to its cotangent is ")
+    assert ", and 3 by the gradient, which is linear: does the backward stop" in found.message
+    assert linearity.hidden_cotangent("second order", case, (np.nan, 3.0, 8.0)) is None
+
+
 # --- what a gradient that is wrong lacks ---------------------------------------------------------
 
 

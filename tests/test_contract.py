@@ -271,13 +271,18 @@ def test_what_raises_is_wrong_unless_autodiff_raises_too(twin, status):
 
 
 def second(monkeypatch, got, wanted=((3.0,),), dtype="float32", spread=0.0, eager=False, x=(1.0,),
-           twin=True):  # fmt: skip
+           twin=True, along=()):  # fmt: skip
     """The verdict on a second derivative, or on what is raised instead."""
 
     def run(program, *arguments, name=None):
         if isinstance(got, Exception):
             raise got
-        return [np.asarray(part, dtype) for part in got]
+        arrays = [np.asarray(part, dtype) for part in got]
+        if name != ("second order", "along"):
+            return arrays
+        if isinstance(along, Exception):
+            raise along
+        return arrays, along
 
     def twin_run(*arguments):
         if not twin:
@@ -293,6 +298,10 @@ def second(monkeypatch, got, wanted=((3.0,),), dtype="float32", spread=0.0, eage
         spreads=[np.full(np.shape(part), spread) for part in wide or ()]
     )
     monkeypatch.setattr(contract, "rounding_spread", lambda *a, **k: rounded)
+    hidden = {"hides": Check("second order", dtype, "failed", "the cotangent is hidden")}
+    monkeypatch.setattr(
+        contract.linearity, "hidden_cotangent", lambda name, case, found: hidden.get(found)
+    )
     order = contract.gradient_of_gradient
     return contract._check_second("second order", case, case, expected, order)
 
@@ -307,6 +316,15 @@ def test_second_derivatives_are_compared(monkeypatch):
         found = second(monkeypatch, [[3.0 + 1e-3 + off * 16 * spread]], spread=spread)
         assert found.status == status
     assert second(monkeypatch, [[3.002]], spread=1.0, eager=True).status == "failed"
+
+
+def test_a_backward_that_hides_its_cotangent_is_wrong(monkeypatch):
+    """Whatever the second derivative is; where that cannot be asked, it is not."""
+    assert second(monkeypatch, [[3.0]], along="hides").message == "the cotangent is hidden"
+    assert second(monkeypatch, [[3.0]], along="is linear").status == "passed"
+    error = TypeError("of a callback")
+    assert second(monkeypatch, [[3.0]], along=error).status == "passed"
+    assert second(monkeypatch, [[4.0]], along=error).status == "failed"
 
 
 def test_of_a_symmetric_matrix_the_symmetric_part_counts(monkeypatch):
@@ -328,6 +346,12 @@ def test_what_raises_in_second_order_is_told(monkeypatch):
     found = second(monkeypatch, other, wanted=None)
     assert (found.status, found.message[:26]) == ("skipped", "raises ValueError: no shap")
     assert second(monkeypatch, ValueError("forward-mode")).status == "failed"
+    reverse = ValueError("Reverse-mode differentiation does not work for lax.while_loop")
+    found = second(monkeypatch, reverse)
+    assert (found.status, found.message[:44]) == (
+        "warning", "jax.grad of the gradient does not work: a fo"
+    )  # fmt: skip
+    assert second(monkeypatch, reverse, wanted=None).status == "skipped"
 
 
 def against(monkeypatch, got, derivatives, errors, dtype="float64", x=(1.0,)):
@@ -495,3 +519,32 @@ def test_checks_that_are_wanted_run_in_their_order(monkeypatch):
     found, _ = checked(monkeypatch, lambda case: False, wanted=names)
     assert [name for name, *_ in found] == ["vjp", "forward", "dtype", "finite", "jit"]
     assert checked(monkeypatch, lambda case: False, wanted=()) == ([], [False])
+
+
+def test_what_follows_is_run_operation_by_operation_as_well(monkeypatch):
+    seen = []
+
+    def check(name, case, *others):
+        seen.append((name, case.eager, case.rules))
+        return Check(name, case.dtype, "passed")
+
+    monkeypatch.setattr(contract, "_check_forward", check)
+    monkeypatch.setattr(contract, "_check_second", check)
+    several = ("forward", "second order", "hessian")
+    checked(monkeypatch, lambda case: not case.eager, wanted=several)
+    assert seen == [(name, True, None) for name in several]
+
+
+def test_a_case_that_is_signed_again_is_known_by_the_same():
+    """By its body and its values, and by its rules as they are traced now."""
+    ruled = jax.custom_vjp(jnp.sin)
+    ruled.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy,))
+    case = draw_case(ruled, (jnp.ones(2),), {}, np.random.default_rng(0))
+    assert contract.signed(case) is case  # It has no body that is known.
+    case = contract.signed_by_body(case)
+    once = contract.signed(case)
+    assert once.rules is not None
+    assert len(once.signature) > len(case.signature)
+    assert contract.signed(once).signature == once.signature
+    ruled.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (2.0 * jnp.cos(x) * dy,))
+    assert contract.signed(once).signature != once.signature
